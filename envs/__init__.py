@@ -1,0 +1,45 @@
+"""Tasks. `envs.load("manufactoria", **options)` gives one; `resd.task.Task` says what it can do.
+
+A name is looked up as a module of this package, then among the entry points of group `resd.envs`, then as a dotted
+path `package.module:callable`. Each gives a callable that takes the options and returns a task.
+"""
+
+import importlib
+import importlib.util
+import inspect
+from importlib.metadata import entry_points
+from typing import Any
+
+from resd.task import Task
+from resd.types import UserError
+
+
+def load(name: str, **options: Any) -> Task:
+    """The task `name`. Raises UserError, in one sentence, for an unknown name or a wrong option."""
+    factory = _factory(name)
+    try:
+        inspect.signature(factory).bind(**options)
+    except TypeError as error:
+        known = ", ".join(inspect.signature(factory).parameters)
+        raise UserError(f"task {name!r}: {error}; it takes {known}") from None
+    return factory(**options)
+
+
+def _factory(name: str) -> Any:
+    if ":" in name:
+        module, _, attribute = name.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UserError(f"task {name!r} cannot be imported: {error}") from None
+    if name.isidentifier() and importlib.util.find_spec(f"envs.{name}"):
+        module = importlib.import_module(f"envs.{name}")
+        if hasattr(module, "load"):
+            return module.load
+    for point in entry_points(group="resd.envs"):
+        if point.name == name:
+            return point.load()
+    raise UserError(
+        f"no task named {name!r}: write the name of a file in envs/, an entry point of group resd.envs, "
+        "or package.module:callable"
+    )

@@ -1,0 +1,29 @@
+"""The protocol a task implements, three methods (design section 3). Layer 0: no torch, no engine.
+
+A task is one file in `envs/` with a `load(**options)` function and one file in `conf/task/`; or any package that
+registers an entry point in the group `resd.envs`; or a dotted path `package.module:callable`.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, Protocol, runtime_checkable
+
+from resd.types import Messages, Problem, Verdict
+
+Split = Literal["train", "test"]
+
+
+@runtime_checkable
+class Task(Protocol):
+    """Problems, how they are asked, and how answers are judged.
+
+    `noun` names what a response should contain ("program", "answer"); prompts of the trainer use it. `verify` must be
+    pure and picklable, since it may run in another process.
+    """
+
+    noun: str
+
+    def problems(self, split: Split) -> Sequence[Problem]: ...
+
+    def prompt(self, problem: Problem) -> Messages: ...
+
+    def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict: ...

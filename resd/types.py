@@ -1,0 +1,148 @@
+"""The nouns that every layer shares: problems, verdicts, attempts, and the samples a learner eats.
+
+Layer 0: imports nothing of the project and no third-party package, so that a task can be written and tested
+without torch. Dimension letters used across the project: `P` problems, `A` attempts, `T` tokens, `K` support,
+`V` vocabulary, `D` hidden.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Messages = Sequence[Mapping[str, str]]
+Tag = Literal["helpful", "harmful", "neutral"]
+
+
+class UserError(Exception):
+    """Something a user can mend. Its text is one sentence that says what to write instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One task instance.
+
+    `statement` is the part that differs between problems (a task wraps it into a prompt); `cases` is the verifier's
+    private data and never reaches a model except through feedback.
+    """
+
+    id: str
+    statement: str
+    family: str = ""
+    cases: Sequence[Any] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a verifier says about one response.
+
+    `reward` is what training maximises, in [0, 1]; `passed` means every case passed; `feedback` is empty exactly when
+    there is nothing to say (all passed); `answer` is the extracted answer or None; `error` is a short kind
+    (`no_answer`, `parse`, …) or None.
+    """
+
+    reward: float
+    passed: bool
+    cases_passed: int
+    cases_total: int
+    feedback: str = ""
+    answer: str | None = None
+    error: str | None = None
+
+    @property
+    def case_fraction(self) -> float:
+        """Share of cases passed, in [0, 1]; 0 when there are no cases."""
+        return self.cases_passed / self.cases_total if self.cases_total else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One generation: token ids in. `schema` is a JSON schema that an engine may enforce."""
+
+    prompt_ids: Sequence[int]
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+    schema: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """Token ids out. `ids` includes the end-of-turn token when one was sampled, else `truncated` is true.
+
+    `logprobs[t]` is log softmax(logits / temperature) of `ids[t]`, before top-p (temperature 0 counts as 1).
+    """
+
+    ids: list[int]
+    logprobs: list[float]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reflection:
+    """What the reflector wrote about one failed attempt (paper section 3.2).
+
+    `text` is the whole output without thinking, which the teacher and the curator read; `tags` judge playbook entries
+    by id; `invalid` counts parts that could not be used.
+    """
+
+    text: str
+    tags: Mapping[str, Tag] = field(default_factory=dict)
+    invalid: int = 0
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One response to one problem, and everything that happened to it afterwards.
+
+    `verdict` is None when verification itself failed; such an attempt is counted and never trained on. `parent` is the
+    attempt this one retries, if any.
+    """
+
+    id: str
+    problem: Problem
+    prompt: Messages
+    prompt_ids: Sequence[int]
+    response_ids: list[int]
+    logprobs: list[float]
+    response: str
+    truncated: bool
+    verdict: Verdict | None = None
+    reflection: Reflection | None = None
+    teacher_prompt: str | None = None
+    parent: "Attempt | None" = None
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict is not None and self.verdict.passed
+
+
+@dataclass(slots=True)
+class Sample:
+    """What the learner eats; it is blind to the algorithm that made it.
+
+    The loss of a sample is `weight` times the sum over its masked response tokens of: a divergence to the teacher, when
+    `teacher_prompt_ids` is given, plus a policy-gradient term, when `advantage` is given. `mask` defaults to every
+    response token. `sampled_logprobs` are the engine's, `old_logprobs` the trainer's before the first of several
+    optimizer steps; both have the length of `response_ids`.
+    """
+
+    prompt_ids: Sequence[int]
+    response_ids: Sequence[int]
+    sampled_logprobs: Sequence[float]
+    teacher_prompt_ids: Sequence[int] | None = None
+    advantage: float | None = None
+    weight: float = 1.0
+    mask: Sequence[bool] | None = None
+    old_logprobs: Sequence[float] | None = None
+
+
+class Generate(Protocol):
+    """How context code asks a model to write: chat prompts in, texts out, in order.
+
+    A prompt that does not fit, or a generation that failed, gives None; the caller counts it and goes on.
+    """
+
+    def __call__(
+        self, prompts: Sequence[Messages], *, role: str, schema: Mapping[str, Any] | None = None
+    ) -> list[str | None]: ...
