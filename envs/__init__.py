@@ -27,9 +27,9 @@ def load(name: str, **options: Any) -> Task:
 
 def _factory(name: str) -> Any:
     if ":" in name:
-        module, _, attribute = name.partition(":")
+        path, _, attribute = name.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            return getattr(importlib.import_module(path), attribute)
         except (ImportError, AttributeError) as error:
             raise UserError(f"task {name!r} cannot be imported: {error}") from None
     if name.isidentifier() and importlib.util.find_spec(f"envs.{name}"):

@@ -96,12 +96,13 @@ class Attempt:
     """One response to one problem, and everything that happened to it afterwards.
 
     `verdict` is None when verification itself failed; such an attempt is counted and never trained on. `parent` is the
-    attempt this one retries, if any.
+    attempt this one retries, if any. `prompt_text` and `teacher_prompt` are rendered chats, exactly what was tokenised.
     """
 
     id: str
     problem: Problem
     prompt: Messages
+    prompt_text: str
     prompt_ids: Sequence[int]
     response_ids: list[int]
     logprobs: list[float]

@@ -1,0 +1,2 @@
+from envs.manufactoria.parser import ParseError, parse
+from envs.manufactoria.program import Program, Trace

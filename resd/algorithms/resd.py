@@ -1,0 +1,167 @@
+"""RESD: reflection-enhanced self-distillation (arXiv 2605.12741, section 3.3, Algorithm 1).
+
+Failures are turned into reflections, reflections into playbook entries that persist across updates; a teacher that reads
+both (and a cached solution) supervises every token of the student's own response.
+
+Differs from the paper's text: tagging and curation prompts put the shared playbook first; entries with the same words
+are merged; an entry is not "unused" in the update that created it. Differs from the released code: the moving average
+moves, is saved, and works with every other part (see docs/design.md).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import json
+
+from resd import seeds
+from resd.context.concise import Method, Removals, prune, tally, trim
+from resd.context.curate import Curator
+from resd.context.formats import FORMATS
+from resd.context.playbook import Playbook
+from resd.context.reflect import Reflector, apply_tags, count_invalid
+from resd.context.render import Prompts
+from resd.context.solutions import SolutionBuffer
+from resd.context.teacher_prompt import Parts, TeacherPrompt
+from resd.settings import (
+    AlgorithmSettings,
+    ObjectiveSettings,
+    Positive,
+    SamplingSettings,
+    Section,
+    SuccessWeighting,
+    TeacherPromptSettings,
+    TeacherSettings,
+)
+from resd.types import Attempt, Problem, Sample
+
+if TYPE_CHECKING:
+    from resd.run import Run
+
+
+class PlaybookSettings(Section):
+    """Size and pruning of the playbook (paper Appendix D)."""
+
+    max_entries: Positive
+    concise: Method
+    frequency: Positive
+    trim_after_curation: bool
+
+
+class Settings(AlgorithmSettings):
+    """`writing` limits reflections, tags and curation; the switches are the paper's ablations (Table 3)."""
+
+    name: Literal["resd"]
+    objective: ObjectiveSettings
+    teacher: TeacherSettings
+    teacher_prompt: TeacherPromptSettings
+    playbook: PlaybookSettings
+    writing: SamplingSettings
+    success_weighting: SuccessWeighting
+    tag_successes: bool
+    distil_self_success: bool
+
+
+class Algorithm:
+    """The verbs of `resd.algorithms.base`; the context is the playbook and the solution buffer."""
+
+    def __init__(self, run: "Run", settings: Settings) -> None:
+        self.run = run
+        self.settings = settings
+        self.playbook = Playbook()
+        self.prompts = run.prompts()
+        self.solutions = SolutionBuffer(run.chat.thinking_opened)
+        self.reflector = Reflector(run.writer(settings.writing), self.prompts)
+        self.curator = Curator(run.writer(settings.writing), self.prompts)
+        self.teacher_prompt = run.teacher_prompt(self.prompts, settings.teacher_prompt)
+
+    def update(self, problems: Sequence[Problem]) -> tuple[list[Attempt], dict[str, float]]:
+        """One pass of the loop of Algorithm 1; comments name its verbs in the paper's order."""
+        run, playbook, step = self.run, self.playbook, self.run.step
+
+        # Sample y ~ student(x), get feedback and reward from the environment.
+        attempts = run.rollout(problems, self.settings.group)
+        failed = [a for a in attempts if not a.passed]
+        passed = [a for a in attempts if a.passed]
+
+        # P <- Concise(P): drop what misleads, what is stale, what exceeds the budget.
+        size = len(playbook)
+        self._remove(prune(playbook.entries, step=step, **self._pruning("prune")))
+
+        # (r, tags) <- Reflect(x, y, feedback, P) on failures; successes only tag the entries that helped.
+        for attempt, reflection in zip(failed, self.reflector.reflect(failed, playbook), strict=True):
+            attempt.reflection = reflection
+        judged = self.reflector.tag(passed, playbook) if self.settings.tag_successes else []
+        unknown = apply_tags(playbook, [a.reflection.tags for a in failed if a.reflection], step)
+        unknown += apply_tags(playbook, [tags for tags, _ in judged], step)
+
+        # P <- Curate(P, r): add the lessons that are not there yet.
+        curation = self.curator.curate(failed, playbook, step)
+        if self.settings.playbook.trim_after_curation:
+            self._remove(trim(playbook.entries, step=step, **self._pruning("trim")))
+
+        # B <- B + (x, y) for successes: the first of each problem in this batch, over those of earlier updates.
+        for attempt in reversed(passed):
+            self.solutions.put(attempt.problem.id, attempt.response)
+
+        # Teacher(. | x, P, y, feedback, r, B) scores every token of y; the student moves toward it, then the teacher's
+        # weights follow the student, and the engine gets the new student.
+        samples = self._samples(attempts)
+        metrics = run.learn(samples)
+
+        run.count("reflect/invalid", count_invalid([a.reflection for a in failed]))
+        run.count("tag/invalid", sum(invalid for _, invalid in judged) + unknown)
+        run.count("curate/invalid", curation.invalid)
+        run.count("curate/duplicates", curation.duplicates)
+        run.count("playbook/added", len(curation.added))
+        run.count("playbook/removed", size + len(curation.added) - len(playbook))
+        kinds = tally(playbook.entries)
+        self._write_playbook()
+        return attempts, {
+            **metrics,
+            "playbook/size": len(playbook),
+            "playbook/helpful": kinds["helpful"],
+            "playbook/harmful": kinds["harmful"],
+            "solutions": len(self.solutions),
+        }
+
+    def _samples(self, attempts: Sequence[Attempt]) -> list[Sample]:
+        """One sample an attempt, whose teacher reads everything that is known after the context update."""
+        text = self.playbook.render(self.prompts.style)
+        weights = self.run.success_weights(attempts, self.settings.success_weighting)
+        samples = []
+        for attempt, weight in zip(attempts, weights, strict=True):
+            skipped = attempt.passed and not self.settings.distil_self_success
+            solution = None if skipped else self._solution(attempt)
+            samples.append(self.run.sample(attempt, self.teacher_prompt.compose(attempt, text, solution), weight))
+        return samples
+
+    def _solution(self, attempt: Attempt) -> str | None:
+        """Its own response if it succeeded, else one that did: a sibling's or, from an earlier update, the buffer's."""
+        if attempt.passed:
+            return self.run.spoken(attempt)
+        return self.solutions.get(attempt.problem.id)
+
+    def _pruning(self, purpose: str) -> dict[str, Any]:
+        settings = self.settings.playbook
+        shared = {
+            "method": settings.concise,
+            "budget": settings.max_entries,
+            "seed": seeds.derive(self.run.seed, purpose, self.run.step),
+        }
+        return shared if purpose == "trim" else {**shared, "every": settings.frequency}
+
+    def _remove(self, removals: Removals) -> None:
+        for entry_id, reason in removals:
+            self.playbook.remove(entry_id, reason, self.run.step)
+
+    def _write_playbook(self) -> None:
+        events = "".join(json.dumps(event) + "\n" for event in self.playbook.drain_events())
+        self.run.write_file("playbook.jsonl", events, append=True)
+        self.run.write_file("playbook.md", self.playbook.to_markdown())
+
+    def state(self) -> dict[str, Any]:
+        return {"playbook": self.playbook.state_dict(), "solutions": self.solutions.state_dict()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.playbook.load_state_dict(state["playbook"])
+        self.solutions.load_state_dict(state["solutions"])

@@ -1,0 +1,83 @@
+"""One torchrun world. The control flow is replicated: every rank runs the same program on the same data, heavy work is
+shared out by `mine` and its results come back to everyone by `merge`. A lone process is a world of one.
+"""
+
+import datetime
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+T = TypeVar("T")
+
+
+def start(device: str) -> DeviceMesh:
+    """Join the world (or make one of a single process) and return its one-dimensional device mesh."""
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
+        timeout = datetime.timedelta(minutes=30)
+        if device == "cuda":
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        if "RANK" in os.environ:
+            dist.init_process_group(backend, timeout=timeout)
+        else:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1, timeout=timeout)
+    return init_device_mesh(device, (dist.get_world_size(),))
+
+
+def stop() -> None:
+    """Leave the world, if this process is in one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def first() -> bool:
+    """Whether this rank is the one that writes files and talks to people."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    if world() > 1:
+        dist.barrier()
+
+
+def broadcast(value: T) -> T:
+    """Rank 0's `value` on every rank."""
+    if world() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def mine(items: Sequence[T]) -> dict[int, T]:
+    """This rank's share of a list that every rank holds: every world-th item, by index."""
+    return {i: items[i] for i in range(rank(), len(items), world())}
+
+
+def merge(results: Mapping[int, T], total: int) -> list[T]:
+    """All ranks' results by index, as one list of `total` on every rank."""
+    parts: list[Any] = [results]
+    if world() > 1:
+        parts = [None] * world()
+        dist.all_gather_object(parts, dict(results))
+    merged = {i: value for part in parts for i, value in part.items()}
+    return [merged[i] for i in range(total)]
+
+
+def total(values: torch.Tensor) -> torch.Tensor:
+    """Sum over ranks, in place."""
+    if world() > 1:
+        dist.all_reduce(values)
+    return values

@@ -1,0 +1,41 @@
+"""What an engine is: it turns token ids into token ids and can be given new weights (design sections 2 and 4.7)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from resd.types import Completion, Request
+
+
+class Engine(Protocol):
+    """Generates on this rank. Nothing here speaks of text: ids in, ids out."""
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+        """Yield `(index into requests, completion)` as completions finish, in any order, each index exactly once.
+
+        The tokens of a request depend on the weights and on that request alone (its seed included), not on the other
+        requests, up to floating-point tolerance of the logits. A prompt that leaves no room for a token, or is empty,
+        gives an empty truncated completion. Exhaust or drop the iterator before any other call.
+        """
+        ...
+
+    def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """Replace every weight: full tensors by Hugging Face parameter name, cast to the engine's dtype.
+
+        Either name of a tied pair will do. An unknown or missing name or a wrong shape is a ValueError, after which the
+        engine's weights are undefined until the next complete sync.
+        """
+        ...
+
+    def sleep(self) -> None:
+        """Free the memory that generation needs, until `wake`; weights may be lost, so `sync` comes after `wake`."""
+        ...
+
+    def wake(self) -> None:
+        """Take the memory back."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; the engine is not used again."""
+        ...

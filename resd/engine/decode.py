@@ -1,0 +1,107 @@
+"""The decode loop: continuous batching over any decoder.
+
+Each turn is either a prefill of waiting requests or one token for every running row. A finished row leaves the batch at
+once, so it never costs another step, and its place is taken by a waiting request as soon as enough places are free to
+make a prefill worthwhile.
+"""
+
+import random
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from resd.engine.sampling import sample
+from resd.types import Completion, Request
+
+PREFILL_TOKENS = 32768  # bounds the padded tokens of one prefill, and so its activations
+
+
+class Decoder(Protocol):
+    """A model with the state of a running batch. Rows are numbered from 0 in the order they came."""
+
+    room: int
+    """How many more rows it takes now."""
+
+    def prefill(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+        """Append a row for each prompt; the logits after each prompt's last token."""
+        ...
+
+    def step(self, ids_B: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
+        """Append one token to every row; the logits after it."""
+        ...
+
+    def keep(self, order: Sequence[int]) -> None:
+        """Make `order` the rows: old row `order[i]` becomes row i. Rows that are not in it are forgotten."""
+        ...
+
+
+@dataclass(slots=True)
+class _Row:
+    index: int
+    request: Request
+    limit: int
+    draws: random.Random
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+
+
+def decode(
+    decoder: Decoder, requests: Sequence[Request], max_length: int, eos_ids: Collection[int]
+) -> Iterator[tuple[int, Completion]]:
+    """Yield `(index, completion)` as rows finish; `max_length` bounds prompt plus completion, in tokens.
+
+    A request ends with a token of `eos_ids`, or truncated at its `max_tokens` or `max_length`.
+    """
+    waiting: list[_Row] = []
+    for index, request in enumerate(requests):
+        limit = min(request.max_tokens, max_length - len(request.prompt_ids))
+        if limit < 1 or not request.prompt_ids:
+            yield index, Completion(ids=[], logprobs=[], truncated=True)
+        else:
+            waiting.append(_Row(index, request, limit, random.Random(request.seed)))
+    # longest prompts first: a prefill has little padding, equal prompts meet, and memory runs out early or never
+    waiting.sort(key=lambda row: (len(row.request.prompt_ids), list(row.request.prompt_ids)), reverse=True)
+    running: list[_Row] = []
+    quorum = max(1, decoder.room // 8)
+
+    while waiting or running:
+        if waiting and decoder.room >= min(quorum, len(waiting)):
+            count = max(1, min(decoder.room, PREFILL_TOKENS // len(waiting[0].request.prompt_ids)))
+            rows, waiting = waiting[:count], waiting[count:]
+            logits_B_V = decoder.prefill([row.request.prompt_ids for row in rows])
+            running += rows
+        else:
+            rows = running
+            logits_B_V = decoder.step(torch.tensor([row.ids[-1] for row in rows], device=logits_B_V.device))
+        _choose(rows, logits_B_V)
+        finished = [i for i, row in enumerate(running) if row.ids[-1] in eos_ids or len(row.ids) == row.limit]
+        if finished:
+            order = _fill_holes(len(running), finished)
+            decoder.keep(order)
+            for row in (running[i] for i in finished):
+                yield row.index, Completion(row.ids, row.logprobs, truncated=row.ids[-1] not in eos_ids)
+            running = [running[i] for i in order]
+
+
+def _choose(rows: Sequence[_Row], logits_B_V: Float[Tensor, "B V"]) -> None:
+    """Sample the next token of each row."""
+    temperature_B, top_p_B, uniform_B = torch.tensor(
+        [[row.request.temperature, row.request.top_p, row.draws.random()] for row in rows], dtype=torch.float64
+    ).T.to(logits_B_V.device)
+    ids_B, logprobs_B = sample(logits_B_V, temperature_B, top_p_B, uniform_B)
+    for row, token, logprob in zip(rows, ids_B.tolist(), logprobs_B.tolist(), strict=True):
+        row.ids.append(token)
+        row.logprobs.append(logprob)
+
+
+def _fill_holes(count: int, holes: Sequence[int]) -> list[int]:
+    """The rows that stay when `holes` (ascending) go: the last rows move into the holes, so as few as possible move."""
+    order = list(range(count))
+    for hole in reversed(holes):
+        order[hole] = order[-1]
+        order.pop()
+    return order

@@ -1,0 +1,1 @@
+"""The trained model: loading, sharding, packing, hidden states, and the teacher's weights."""

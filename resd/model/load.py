@@ -1,0 +1,66 @@
+"""Read a causal language model and its tokenizer from a Hugging Face folder or id."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+
+from resd.settings import ModelSettings
+from resd.types import Messages, UserError
+
+
+class Chat:
+    """A tokenizer and its chat template: messages to text to ids and back."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.tokenizer = _read(AutoTokenizer, settings.path)
+        self.enable_thinking = settings.enable_thinking
+        if self.tokenizer.chat_template is None:
+            raise UserError(f"model.path={settings.path} has no chat template: add chat_template.jinja to the folder")
+        self.eos_ids = self._end_of_turn(settings.path)
+        self.pad_id: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0]
+
+        self.thinking_opened = self.render([{"role": "user", "content": ""}]).rstrip().endswith("<think>")
+
+    def _end_of_turn(self, path: str) -> list[int]:
+        try:
+            declared = GenerationConfig.from_pretrained(path).eos_token_id
+        except OSError:
+            declared = None
+        ids = declared if declared is not None else self.tokenizer.eos_token_id
+        if ids is None:
+            raise UserError(f"model.path={path} names no end-of-turn token: set eos_token_id in generation_config.json")
+        return list(ids) if isinstance(ids, Sequence) else [ids]
+
+    def render(self, messages: Messages) -> str:
+        """The prompt as text, ending with the generation header."""
+        return self.tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=self.enable_thinking,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of rendered text; nothing is added."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of a response, without the end-of-turn token."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def load_model(settings: ModelSettings) -> Any:
+    """The model in float32 on the CPU, in evaluation mode (Qwen3 has no dropout; the objective wants none)."""
+    return _read(
+        AutoModelForCausalLM, settings.path, dtype=torch.float32, attn_implementation=settings.attention
+    ).eval()
+
+
+def _read(kind: Any, path: str, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(path, **options)
+    except (OSError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"model.path={path} cannot be read ({first}): give a model folder or a reachable id") from None

@@ -1,0 +1,45 @@
+"""The self-teacher's weights (paper section 2; specs/resd 2): frozen, an exponential moving average, or live.
+
+The average is kept in float32 shards: at the paper's rate of 1e-4 a bfloat16 average would never move. It moves after
+each update, `teacher <- (1 - rate) * teacher + rate * student`, so update t is scored by weights that have seen the
+student through update t - 1. Unlike the released systems, it is part of every checkpoint.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from resd.model.hidden import Policy
+from resd.model.pack import Rows
+from resd.model.shard import local_tensors, reshard, whole_or_local
+
+
+class Teacher:
+    """Scores responses. `policy` are its own sharded weights, or the student's when `kind` is `live`."""
+
+    def __init__(self, policy: Policy, kind: Literal["frozen", "ema", "live"], rate: float) -> None:
+        self.policy = policy
+        self.kind = kind
+        self.rate = rate
+        if kind != "live":
+            policy.requires_grad_(False)
+
+    @torch.no_grad()
+    def hidden(self, rows: Rows) -> Float[Tensor, "T D"]:
+        """Hidden states of the response rows in the teacher's context."""
+        return self.policy(rows)
+
+    @torch.no_grad()
+    def output_embedding(self) -> Float[Tensor, "V D"]:
+        """The whole output embedding; collective."""
+        return whole_or_local(self.policy.output_embedding, whole=True)
+
+    @torch.no_grad()
+    def update(self, student: Policy) -> None:
+        """One step of the average; nothing for frozen and live teachers."""
+        reshard(self.policy)
+        if self.kind == "ema":
+            reshard(student)
+            torch._foreach_lerp_(local_tensors(self.policy), local_tensors(student), self.rate)

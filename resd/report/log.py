@@ -1,0 +1,95 @@
+"""What a run writes for people and programs: `metrics.jsonl`, TensorBoard, and a console with progress bars.
+
+Names are the same everywhere. Only rank 0 writes; the others get a log that does nothing.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch.utils.tensorboard import SummaryWriter
+
+Kind = Literal["train", "eval"]
+
+
+class Log:
+    """Metrics and progress of one run. `run_dir` None (ranks other than 0): silent."""
+
+    def __init__(self, run_dir: Path | None, *, step: int = 0, progress: Literal["auto", "on", "off"] = "auto") -> None:
+        self.console = Console(quiet=run_dir is None, highlight=False)
+        self.bars = run_dir is not None and (progress == "on" or (progress == "auto" and self.console.is_terminal))
+        self.file = None
+        self.board = None
+        if run_dir is not None:
+            drop_after(run_dir / "metrics.jsonl", step)
+            self.file = (run_dir / "metrics.jsonl").open("a")
+            self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1 if step else None)
+
+    def metrics(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl and one point of each TensorBoard curve."""
+        if self.file is None or self.board is None:
+            return
+        self.file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            self.board.add_scalar(name, value, step)
+        self.board.flush()
+
+    def update(self, step: int, steps: int, values: Mapping[str, float]) -> None:
+        """An update's metrics, and one line of the console."""
+        self.metrics(step, "train", values)
+        seconds = sum(value for name, value in values.items() if name.startswith("time/"))
+        shown = {
+            "passed": f"{100 * values['train/per_task']:.1f}%",
+            "cases": f"{100 * values['train/per_case']:.1f}%",
+            "loss": f"{values['loss']:.4f}",
+            "grad": f"{values['grad_norm']:.2f}",
+            "length": f"{values['response/length']:.0f}",
+            "playbook": f"{values['playbook/size']:.0f}" if "playbook/size" in values else None,
+        }
+        facts = "  ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
+        self.say(f"update {step:>{len(str(steps))}}/{steps}  {facts}  {seconds:.1f} s")
+
+    def evaluation(self, step: int, values: Mapping[str, float]) -> None:
+        """An evaluation's metrics, and one line of the console."""
+        self.metrics(step, "eval", values)
+        facts = "  ".join(f"{k.removeprefix('eval/')} {100 * v:.1f}%" for k, v in values.items() if "@" in k)
+        self.say(f"[bold]test after update {step}[/]  {facts}")
+
+    def say(self, text: str) -> None:
+        """A line for people."""
+        self.console.print(text)
+
+    @contextmanager
+    def progress(self, phase: str, total: int) -> Iterator[Callable[[], None]]:
+        """A bar that the yielded callable advances by one."""
+        if not self.bars:
+            yield lambda: None
+            return
+        columns = (TextColumn(f"  {phase:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=self.console, transient=True) as bars:
+            task = bars.add_task(phase, total=total)
+            yield lambda: bars.advance(task)
+
+    def close(self) -> None:
+        if self.file is not None and self.board is not None:
+            self.file.close()
+            self.board.close()
+
+
+def drop_after(path: Path, step: int) -> None:
+    """Keep the lines of a JSONL file whose `step` is at most `step`: what a resumed run will write again goes."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (json.JSONDecodeError, KeyError):
+            continue  # a line cut by a kill
+    path.write_text("".join(kept))

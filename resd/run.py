@@ -1,0 +1,257 @@
+"""The services of one run and the verbs that algorithms are written in: rollout, verify, write, learn, sync.
+
+Every rank executes the same verbs on the same data (`resd.dist`): generation and verification are shared out and merged,
+so algorithm and context code reads like a program for one process.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from resd import dist, seeds
+from resd.clock import Clock
+from resd.context.formats import FORMATS
+from resd.context.render import Prompts
+from resd.context.teacher_prompt import Composed, Parts, TeacherPrompt
+from resd.context.thinking import strip_thinking
+from resd.engine.base import Engine
+from resd.learner import Learner
+from resd.model.load import Chat
+from resd.model.shard import full_tensors
+from resd.objectives.weighting import success_weights
+from resd.report import perf
+from resd.report.log import Log
+from resd.report.samples import write_attempts
+from resd.settings import EvaluationSettings, ModelSettings, SamplingSettings, SuccessWeighting, TeacherPromptSettings
+from resd.task import Task
+from resd.types import Attempt, Completion, Generate, Messages, Problem, Request, Sample
+from resd.verify import Verifier
+
+T = TypeVar("T")
+
+
+class Run:
+    """What an algorithm is handed. `step` is the number of the current update, 0 before the first."""
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        model: ModelSettings,
+        chat: Chat,
+        engine: Engine,
+        verifier: Verifier,
+        learner: Learner | None,
+        log: Log,
+        clock: Clock,
+        rollout: SamplingSettings,
+        seed: int,
+        directory: Path | None,
+        peak_flops: float = 0.0,
+    ) -> None:
+        self.task = task
+        self.model = model
+        self.chat = chat
+        self.engine = engine
+        self.verifier = verifier
+        self.learner = learner
+        self.log = log
+        self.clock = clock
+        self.sampling = rollout
+        self.seed = seed
+        self.directory = directory
+        self.peak_flops = peak_flops
+        self.step = 0
+        self.interactions = 0
+        self.counts: Counter[str] = Counter()
+        self.generated_tokens = 0
+
+    def rollout(self, problems: Sequence[Problem], group: int = 1) -> list[Attempt]:
+        """`group` verified attempts at each problem, in order; lost ones (too long, unverifiable) are counted, not kept."""
+        with self.clock("rollout"):
+            attempts = self.attempt(problems, group, self.sampling, "rollout", draw=self.step)
+        written = [attempt for attempt in attempts if attempt.response_ids]
+        with self.clock("verify"):
+            self.verify(written)
+        kept = [attempt for attempt in written if attempt.verdict is not None]
+        self.interactions += len(written)
+        self.count("rollout/lost", len(attempts) - len(written))
+        self.count("verify/lost", len(written) - len(kept))
+        return kept
+
+    def attempt(
+        self,
+        problems: Sequence[Problem],
+        group: int,
+        sampling: SamplingSettings | EvaluationSettings,
+        phase: str,
+        draw: int = 0,
+    ) -> list[Attempt]:
+        """Unverified attempts; `draw` varies the random seeds. A prompt beyond the limit gets an empty response."""
+        attempts: list[Attempt] = []
+        for problem in problems:
+            prompt = self.task.prompt(problem)
+            text = self.chat.render(prompt)
+            ids = self.chat.encode(text)
+            for member in range(group):
+                attempts.append(Attempt(f"{draw}/{problem.id}/{member}", problem, prompt, text, ids, [], [], "", True))
+        asked = [attempt for attempt in attempts if len(attempt.prompt_ids) <= self.sampling.max_prompt]
+        requests = [
+            Request(
+                attempt.prompt_ids,
+                self.sampling.max_response,
+                sampling.temperature,
+                sampling.top_p,
+                seeds.derive(self.seed, phase, attempt.id),
+            )
+            for attempt in asked
+        ]
+        for attempt, completion in zip(asked, self.complete(requests, phase), strict=True):
+            attempt.response_ids = completion.ids
+            attempt.logprobs = completion.logprobs
+            attempt.truncated = completion.truncated
+            attempt.response = self.chat.decode(completion.ids)
+        return attempts
+
+    def verify(self, attempts: Sequence[Attempt], phase: str = "verify") -> None:
+        """Fill in the verdicts; None where verification itself failed."""
+        share = dist.mine([(a.problem, a.response, a.truncated) for a in attempts])
+        verdicts = self._share(share, self.verifier.verify, phase)
+        for attempt, verdict in zip(attempts, dist.merge(verdicts, len(attempts)), strict=True):
+            attempt.verdict = verdict
+
+    def writer(self, sampling: SamplingSettings) -> Generate:
+        """How context code asks the current student to write, within the limits of `sampling`."""
+
+        def write(
+            prompts: Sequence[Messages], *, role: str, schema: Mapping[str, Any] | None = None
+        ) -> list[str | None]:
+            ids = [self.chat.encode(self.chat.render(prompt)) for prompt in prompts]
+            fitting = [i for i, prompt_ids in enumerate(ids) if len(prompt_ids) <= sampling.max_prompt]
+            self.count(f"{role}/too_long", len(prompts) - len(fitting))
+            requests = [
+                Request(
+                    ids[i],
+                    sampling.max_response,
+                    sampling.temperature,
+                    sampling.top_p,
+                    seeds.derive(self.seed, role, self.step, i),
+                    schema,
+                )
+                for i in fitting
+            ]
+            texts: list[str | None] = [None] * len(prompts)
+            with self.clock(role):
+                for i, completion in zip(fitting, self.complete(requests, role), strict=True):
+                    texts[i] = self.chat.decode(completion.ids)
+            return texts
+
+        return write
+
+    def complete(self, requests: Sequence[Request], phase: str) -> list[Completion]:
+        """Generate on all ranks and give every rank everything, in order."""
+        done = self._share(dist.mine(requests), self.engine.generate, phase)
+        completions = dist.merge(done, len(requests))
+        self.generated_tokens += sum(len(completion.ids) for completion in completions)
+        return completions
+
+    def _share(self, share: dict[int, T], work: Callable[[list[T]], Iterable[tuple[int, Any]]], phase: str) -> dict[int, Any]:
+        indices = list(share)
+        done: dict[int, Any] = {}
+        with self.log.progress(phase, len(indices)) as advance:
+            for position, result in work(list(share.values())):
+                done[indices[position]] = result
+                advance()
+        return done
+
+    def prompts(self) -> Prompts:
+        """The trainer's own prompts in the style and format of the model."""
+        output = FORMATS[self.model.output_format](self.chat.thinking_opened)
+        return Prompts(self.model.prompts, self.task.noun, output)
+
+    def teacher_prompt(self, prompts: Prompts, settings: TeacherPromptSettings) -> TeacherPrompt:
+        """Composes teacher prompts of at most `settings.max_tokens` tokens, chat template included."""
+        template = len(self.chat.encode(self.chat.render([{"role": "user", "content": ""}])))
+        parts = Parts(**settings.model_dump(exclude={"max_tokens"}))
+        return TeacherPrompt(prompts, parts, settings.max_tokens - template, lambda text: len(self.chat.encode(text)))
+
+    def spoken(self, attempt: Attempt) -> str:
+        """The response without thinking."""
+        return strip_thinking(attempt.response, self.chat.thinking_opened)
+
+    def sample(self, attempt: Attempt, composed: Composed | None, weight: float) -> Sample:
+        """The attempt as the learner eats it; without anything privileged to read it has no teacher."""
+        sample = Sample(attempt.prompt_ids, attempt.response_ids, attempt.logprobs, weight=weight)
+        self.count("teacher/too_long", composed is None)
+        self.count("teacher/truncated", composed is not None and composed.truncated > 0)
+        if composed is not None and composed.privileged:
+            attempt.teacher_prompt = self.chat.render(composed.messages)
+            sample.teacher_prompt_ids = self.chat.encode(attempt.teacher_prompt)
+        return sample
+
+    def success_weights(self, attempts: Sequence[Attempt], settings: SuccessWeighting) -> list[float]:
+        """Sample weights of mean one (paper Eq. 2), or all ones."""
+        if not settings.enabled or not attempts:
+            return [1.0] * len(attempts)
+        return success_weights(torch.tensor([a.passed for a in attempts]), settings.a, settings.b).tolist()
+
+    def learn(self, samples: Sequence[Sample]) -> dict[str, float]:
+        """One update of the student and its teacher, and of the engine's weights."""
+        assert self.learner is not None, "this run only evaluates"
+        with self.clock("update"):
+            metrics = self.learner.update(samples, self.step)
+        with self.clock("sync"):
+            self.sync()
+        return metrics | self._speed(samples)
+
+    def sync(self) -> None:
+        """Give the engine the student's current weights."""
+        assert self.learner is not None
+        self.engine.sync(full_tensors(self.learner.policy))
+
+    def count(self, name: str, events: int = 1) -> None:
+        """Note events that go into this update's metrics, zero included."""
+        self.counts[name] += events
+
+    def finish(self, attempts: Sequence[Attempt], metrics: Mapping[str, float]) -> dict[str, float]:
+        """The metrics of an update; writes its attempts."""
+        if self.directory is not None:
+            write_attempts(self.directory, self.step, attempts)
+        counts: dict[str, float] = dict(self.counts)
+        self.counts.clear()
+        return {**outcome(attempts), "interactions": self.interactions, **metrics, **counts}
+
+    def write_file(self, name: str, text: str, *, append: bool = False) -> None:
+        """Write into the run directory (rank 0)."""
+        if self.directory is not None:
+            with (self.directory / name).open("a" if append else "w") as file:
+                file.write(text)
+
+    def _speed(self, samples: Sequence[Sample]) -> dict[str, float]:
+        assert self.learner is not None
+        trained = sum(len(s.prompt_ids) + len(s.response_ids) for s in samples)
+        scored = sum(
+            len(s.teacher_prompt_ids) + len(s.response_ids) for s in samples if s.teacher_prompt_ids is not None
+        )
+        seconds = self.clock.seconds["update"] + self.clock.seconds["teacher"]
+        size = perf.parameters(self.learner.policy)
+        speed = {"perf/tokens_per_s": (trained + scored) / max(seconds, 1e-9), "perf/peak_memory_gb": perf.peak_memory_gb()}
+        if self.peak_flops:
+            speed["perf/mfu"] = perf.utilisation(size, trained, scored, seconds, self.peak_flops)
+        return speed
+
+
+def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:
+    """How a batch of verified attempts went."""
+    count = max(1, len(attempts))
+    verdicts = [attempt.verdict for attempt in attempts if attempt.verdict is not None]
+    return {
+        "train/per_task": sum(v.passed for v in verdicts) / count,
+        "train/per_case": sum(v.case_fraction for v in verdicts) / count,
+        "train/reward": sum(v.reward for v in verdicts) / count,
+        "response/length": sum(len(a.response_ids) for a in attempts) / count,
+        "response/truncated": sum(a.truncated for a in attempts) / count,
+    }

@@ -1,0 +1,204 @@
+"""One run from start to end: build the services, loop over updates, evaluate, save, resume."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from resd import checkpoint, config, dist
+from resd.algorithms.base import Algorithm
+from resd.checkpoint import Checkpoints
+from resd.clock import Clock
+from resd.config import Config
+from resd.engine.base import Engine
+from resd.evaluate import evaluate
+from resd.learner import Learner, Objective
+from resd.model.hidden import Policy
+from resd.model.load import Chat, load_model
+from resd.model.shard import shard
+from resd.model.teacher import Teacher
+from resd.objectives.distill import Distillation
+from resd.report import perf
+from resd.report.log import Log, drop_after
+from resd.run import Run
+from resd.settings import EngineSettings, ModelSettings
+from resd.stream import Stream
+from resd.task import Task
+from resd.types import Problem, UserError
+from resd.verify import Verifier
+
+
+class Session:
+    """A context manager, so that worker processes, files and the process group are left in order."""
+
+    def __init__(self, settings: Config, task: Task) -> None:
+        self.config = settings
+        objective = build_objective(settings)
+        mesh = dist.start(settings.hardware.device)
+        self.run_dir = Path(dist.broadcast(settings.run_dir))
+        if settings.hardware.threads is not None:
+            torch.set_num_threads(settings.hardware.threads)
+        self.dtype = getattr(torch, settings.hardware.dtype)
+        self.start = self._open_run_dir()
+
+        chat = Chat(settings.model)
+        student = shard(Policy(load_model(settings.model)), mesh, self.dtype)
+        if settings.hardware.activation_checkpointing:
+            student.lm.train().gradient_checkpointing_enable({"use_reentrant": False})
+        self.clock = Clock()
+        learner = Learner(
+            student,
+            build_teacher(settings, student, mesh, self.dtype),
+            objective,
+            settings.optimizer,
+            settings.hardware,
+            pad_id=chat.pad_id,
+            packed=settings.model.attention == "flash_attention_2",
+            clock=self.clock,
+        )
+        resumed = checkpoint.restore(self.start, learner) if self.start else {"step": 0, "interactions": 0, "evaluations": {}}
+        self.evaluations: dict[str, dict[str, float]] = resumed["evaluations"]
+        self.log = Log(self.run_dir if dist.first() else None, step=resumed["step"], progress=settings.progress)
+        self.learner = learner
+        self.run = Run(
+            task=task,
+            model=settings.model,
+            chat=chat,
+            engine=build_engine(settings.engine, settings.model, settings, chat),
+            verifier=Verifier(task, settings.verify.workers, settings.verify.timeout),
+            learner=learner,
+            log=self.log,
+            clock=self.clock,
+            rollout=settings.rollout,
+            seed=settings.seed,
+            directory=self.run_dir if dist.first() else None,
+            peak_flops=perf.measure_flops(settings.hardware.device, self.dtype),
+        )
+        self.run.step, self.run.interactions = resumed["step"], resumed["interactions"]
+        self.run.sync()
+        self.algorithm: Algorithm = config.algorithm_module(settings.algorithm.name).Algorithm(self.run, settings.algorithm)
+        if self.start:
+            self.algorithm.restore(resumed["algorithm"])
+        self.checkpoints = Checkpoints(self.run_dir, keep=settings.checkpoint.keep, dtype=self.dtype)
+
+    def fit(self, stream: Stream, steps: int, test: Sequence[Problem]) -> None:
+        """Updates `run.step + 1` to `steps`, with evaluations and checkpoints between them."""
+        self._announce(stream, steps)
+        if self.run.step == 0 and self.config.evaluation.before:
+            self._evaluate(test)
+        for step in range(self.run.step + 1, steps + 1):
+            self.run.step = step
+            attempts, metrics = self.algorithm.update(stream.batch(step))
+            metrics = self.run.finish(attempts, metrics)
+            self.log.update(step, steps, metrics | self.clock.read())
+            if step == steps or _due(step, self.config.evaluation.every):
+                self._evaluate(test)
+            if step == steps or _due(step, self.config.checkpoint.every):
+                self._save()
+        self.checkpoints.wait()
+        self._conclude()
+
+    def _evaluate(self, problems: Sequence[Problem]) -> None:
+        metrics = evaluate(self.run, problems, self.config.evaluation)
+        self.evaluations[str(self.run.step)] = metrics
+        self.log.evaluation(self.run.step, metrics | self.clock.read())
+
+    def _save(self) -> None:
+        with self.clock("checkpoint"):
+            state = {
+                "interactions": self.run.interactions,
+                "evaluations": self.evaluations,
+                "samples": self.config.evaluation.samples,
+                "algorithm": self.algorithm.state(),
+            }
+            self.checkpoints.save(self.run.step, self.learner, self.run.chat, state)
+
+    def _open_run_dir(self) -> Path | None:
+        """The checkpoint to continue from, if any; the directory holds nothing that comes after it."""
+        start = checkpoint.find(self.run_dir, self.config.resume)
+        step = checkpoint.step_of(start) if start else 0
+        if dist.first():
+            if self.config.resume == "never" and (self.run_dir / "metrics.jsonl").exists():
+                raise UserError(f"run_dir={self.run_dir} holds a run already: write resume=auto, or choose another run_dir")
+            for leftover in (self.run_dir / "checkpoints").glob(".step_*"):
+                shutil.rmtree(leftover)
+            for attempts in (self.run_dir / "attempts").glob("step_*.jsonl"):
+                if int(attempts.stem.removeprefix("step_")) > step:
+                    attempts.unlink()
+            drop_after(self.run_dir / "playbook.jsonl", step)
+            (self.run_dir / "config.yaml").write_text(config.dump(self.config))
+        dist.barrier()
+        return start
+
+    def _announce(self, stream: Stream, steps: int) -> None:
+        name = self.config.algorithm.name
+        size = perf.parameters(self.learner.policy) / 1e6
+        self.log.say(f"[bold]{name}[/] on {self.config.task.name}: {size:.1f} M parameters, {dist.world()} process(es)")
+        self.log.say(
+            f"{stream.batch_size} problems x {self.config.algorithm.group} rollout(s) an update, {steps} updates; "
+            f"run directory {self.run_dir}"
+        )
+        if self.start:
+            self.log.say(f"continuing after update {self.run.step} from {self.start}")
+        if self.run.step >= steps:
+            self.log.say(f"[yellow]nothing to do: this run has made all {steps} updates; raise steps to go on[/]")
+
+    def _conclude(self) -> None:
+        steps = [int(step) for step in self.evaluations]
+        if not steps:
+            return
+        first, last = min(steps), max(steps)
+        best = (self.run_dir / "best").resolve().name
+        table = Table(title="accuracy on the test split (%)", title_justify="left")
+        for column in ("metric", f"update {first}", f"update {last}"):
+            table.add_column(column, justify="left" if column == "metric" else "right")
+        for name, value in self.evaluations[str(last)].items():
+            if "@" in name:
+                before = self.evaluations[str(first)][name]
+                table.add_row(name.removeprefix("eval/"), f"{100 * before:.2f}", f"{100 * value:.2f}")
+        self.log.console.print(table)
+        self.log.say(f"best checkpoint by rank sum: {best}; everything is in {self.run_dir}")
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.run.verifier.close()
+        self.log.close()
+        if kind is None:
+            self.checkpoints.close()
+            self.run.engine.close()
+            dist.stop()
+
+
+def build_objective(settings: Config) -> Objective:
+    """What the learner minimises; wrong names end here, before a model is read."""
+    algorithm = settings.algorithm
+    distillation = None
+    if algorithm.objective is not None:
+        distillation = Distillation(**algorithm.objective.model_dump(), temperature=settings.rollout.temperature)
+    return Objective(settings.loss, settings.rollout.temperature, distillation, algorithm.policy_gradient)
+
+
+def build_teacher(settings: Config, student: Policy, mesh: Any, dtype: torch.dtype) -> Teacher | None:
+    """The self-teacher, or None for algorithms without one."""
+    wanted = settings.algorithm.teacher
+    if wanted is None:
+        return None
+    policy = student if wanted.kind == "live" else shard(Policy(load_model(settings.model)), mesh, dtype)
+    return Teacher(policy, wanted.kind, wanted.rate)
+
+
+def build_engine(engine: EngineSettings, model: ModelSettings, settings: Config, chat: Chat) -> Engine:
+    """Who generates, with the weights of `model.path` until the first sync."""
+    from resd.engine.transformers import TransformersEngine
+
+    raise NotImplementedError
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0

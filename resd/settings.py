@@ -1,0 +1,177 @@
+"""Typed settings, one class a section of the configuration. Layer 0: pydantic only, no Hydra, no torch.
+
+A section is frozen and refuses unknown keys. Types and limits stand here, values in `conf/`, so that each value has one
+place. An algorithm adds its own keys by subclassing `AlgorithmSettings` in its file.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _shipped(path: str) -> str:
+    beside = ROOT / path
+    return str(beside) if not Path(path).is_dir() and beside.is_dir() else path
+
+
+Positive = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A part of the configuration."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TaskSettings(Section):
+    """`options` go to the task as they are (`envs.load(name, **options)`)."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class ModelSettings(Section):
+    """`path` is a folder (from here, or from where the project lies) or a Hugging Face id.
+
+    `prompts` and `output_format` say how the trainer talks to the model; `max_prompt` bounds the prompts of its other
+    roles (teacher, reflection, curation) in tokens.
+    """
+
+    path: Annotated[str, AfterValidator(_shipped)]
+    prompts: Literal["full", "compact"]
+    output_format: Literal["json", "lines"]
+    enable_thinking: bool
+    attention: Literal["sdpa", "eager", "flash_attention_2"]
+    max_prompt: Positive
+
+
+class EngineSettings(Section):
+    """Who generates. `max_batch` is how many requests decode at once on one rank."""
+
+    name: Literal["transformers"]
+    dtype: Literal["float32", "bfloat16"]
+    max_batch: Positive
+
+
+class HardwareSettings(Section):
+    """Where the learner runs. `micro_batch_tokens` bounds padded tokens of one forward, `head_chunk` rows of logits."""
+
+    device: Literal["cpu", "cuda"]
+    dtype: Literal["float32", "bfloat16"]
+    threads: Positive | None
+    micro_batch_tokens: Positive
+    head_chunk: Positive
+    activation_checkpointing: bool
+
+
+class SamplingSettings(Section):
+    """Limits are in tokens; a longer prompt is skipped and counted, generation stops at `max_response`."""
+
+    max_prompt: Positive
+    max_response: Positive
+    temperature: Annotated[float, Field(gt=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+
+
+class OptimizerSettings(Section):
+    """AdamW with constant learning rate after `warmup` updates (specs: paper Appendix G)."""
+
+    lr: Annotated[float, Field(ge=0)]
+    betas: tuple[Fraction, Fraction]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup: Annotated[int, Field(ge=0)]
+    grad_clip: Annotated[float, Field(gt=0)]
+    mini_batches: Positive
+
+
+class EvaluationSettings(Section):
+    """`every` updates (0: only before and after training); `limit` problems of the test split (null: all)."""
+
+    every: Annotated[int, Field(ge=0)]
+    before: bool
+    samples: Positive
+    temperature: Annotated[float, Field(ge=0)]
+    top_p: Annotated[float, Field(gt=0, le=1)]
+    limit: Positive | None
+
+
+class CheckpointSettings(Section):
+    """`every` updates; `keep` latest ones stay besides the best."""
+
+    every: Positive
+    keep: Positive
+
+
+class VerifySettings(Section):
+    """`workers` processes a rank; an answer that takes longer than `timeout` seconds loses its sample."""
+
+    workers: Positive
+    timeout: Annotated[float, Field(gt=0)]
+
+
+class ObjectiveSettings(Section):
+    """The clipped f-divergence over top-k logits (paper Eq. 1; specs: ratio clip, support, tail bucket)."""
+
+    divergence: str
+    alpha: Fraction
+    top_k: Positive
+    select: Literal["student", "teacher"]
+    support: Literal["tail", "renormalise", "full"]
+    ratio_min: Annotated[float, Field(gt=0, lt=1)] | None
+    ratio_max: Annotated[float, Field(gt=1)] | None
+
+
+class PolicyGradientSettings(Section):
+    """The clipped surrogate of PPO; clips matter once `optimizer.mini_batches` exceeds 1."""
+
+    clip_low: Annotated[float, Field(gt=0, lt=1)]
+    clip_high: Annotated[float, Field(gt=0)]
+    dual_clip: Annotated[float, Field(gt=1)] | None
+
+
+class LossSettings(Section):
+    """`importance_cap` truncates trainer/engine importance weights (null: off); `reduction` normalises the sum."""
+
+    importance_cap: Annotated[float, Field(ge=1)] | None
+    reduction: Literal["sequence_mean", "token_mean"]
+
+
+class TeacherSettings(Section):
+    """Weights that score: `frozen` the initial ones, `ema` a moving average in float32, `live` the student's own."""
+
+    kind: Literal["frozen", "ema", "live"]
+    rate: Fraction
+
+
+class SuccessWeighting(Section):
+    """Success-rate rebalancing, paper Eq. 2."""
+
+    enabled: bool
+    a: Annotated[float, Field(ge=0)]
+    b: Annotated[float, Field(ge=0)]
+
+
+class AlgorithmSettings(Section):
+    """What every algorithm has. `name` is a module of `resd.algorithms`; `group` rollouts are drawn for each prompt."""
+
+    name: str
+    group: Positive
+    objective: ObjectiveSettings | None = None
+    policy_gradient: PolicyGradientSettings | None = None
+    teacher: TeacherSettings | None = None
+
+
+class TeacherPromptSettings(Section):
+    """What the teacher may read besides the problem, one switch a part, and how long its prompt may be in tokens."""
+
+    playbook: bool
+    previous_trial: bool
+    feedback: bool
+    reflection: bool
+    solution: bool
+    feedback_with_solution: bool
+    max_tokens: Positive

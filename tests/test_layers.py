@@ -1,0 +1,92 @@
+"""The shape of the code base: imports only go down, files stay small (design section 2)."""
+
+import ast
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+LAYER = {
+    "types": 0, "task": 0, "settings": 0, "seeds": 0, "clock": 0, "__init__": 0,
+    "dist": 1, "stream": 1, "ranking": 1, "objectives": 1, "context": 1,
+    "engine": 2, "model": 2,
+    "report": 3, "verify": 3, "run": 3, "learner": 3, "evaluate": 3, "checkpoint": 3,
+    "algorithms": 4,
+    "config": 5, "session": 5, "train": 5, "cli": 5,
+}  # fmt: skip
+# The one upward look: a program's own module also holds its service (`python -m resd.evaluate`).
+ALLOWED = {("evaluate", "cli")}
+
+
+def _sources(folder: str) -> list[Path]:
+    return sorted((ROOT / folder).rglob("*.py"))
+
+
+def _part(path: Path) -> str:
+    return path.relative_to(ROOT / "resd").parts[0].removesuffix(".py")
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def test_imports_go_down() -> None:
+    for path in _sources("resd"):
+        part = _part(path)
+        for name in _imports(path):
+            if name.startswith("resd."):
+                target = name.split(".")[1]
+                if target in LAYER and (part, target) not in ALLOWED and not _for_types_only(path, name):
+                    assert LAYER[target] <= LAYER[part], f"{path.name} ({part}) imports {name}"
+
+
+def _for_types_only(path: Path, name: str) -> bool:
+    return any(
+        isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING" and name.split(".")[1] in ast.dump(node)
+        for node in ast.walk(ast.parse(path.read_text()))
+    )
+
+
+def test_every_module_has_a_layer() -> None:
+    assert {_part(path) for path in _sources("resd")} <= set(LAYER)
+
+
+def test_context_and_tasks_stay_pure() -> None:
+    heavy = {"torch", "transformers", "hydra", "omegaconf"}
+    for path in [*_sources("resd/context"), *_sources("envs")]:
+        assert not {name.split(".")[0] for name in _imports(path)} & heavy, path
+    for path in _sources("envs"):
+        inside = {name.split(".")[1] for name in _imports(path) if name.startswith("resd.")}
+        assert inside <= {"types", "task"}, path
+
+
+def test_only_their_homes_import_hydra_omegaconf_vllm() -> None:
+    homes = {"vllm": {"engine"}, "omegaconf": {"config", "train", "cli"}, "hydra": {"config", "train", "cli"}}
+    for path in _sources("resd"):
+        for name in {name.split(".")[0] for name in _imports(path)} & set(homes):
+            assert _part(path) in homes[name], f"{path} imports {name}"
+
+
+def test_no_algorithm_is_named_outside_its_file() -> None:
+    for path in _sources("resd"):
+        if _part(path) != "algorithms":
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Compare):
+                    constants = {c.value for c in ast.walk(node) if isinstance(c, ast.Constant)}
+                    assert not constants & {"resd", "sdpo", "sdpo_ss", "grpo"}, f"{path}:{node.lineno}"
+
+
+def test_files_stay_small() -> None:
+    for folder, limit in (("resd", 320), ("envs", 400), ("scripts", 400), ("tests", 450)):
+        for path in _sources(folder):
+            assert path.read_text().count("\n") <= limit, path
+
+
+def test_configuration_files_stay_small() -> None:
+    for path in (ROOT / "conf").rglob("*.yaml"):
+        assert path.read_text().count("\n") <= (45 if path.name == "config.yaml" else 18), path
