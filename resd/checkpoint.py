@@ -1,8 +1,8 @@
 """Checkpoints: what can be loaded (`model/`, a Hugging Face folder) and what can be continued (`state/`).
 
-A checkpoint is written beside the training loop into a hidden folder and renamed when it is whole, so that a kill at any
-moment leaves only whole ones. `state/` has student, optimizer and teacher shards (torch DCP, float32) and `run.json`
-with the playbook, solutions and counters. Random state and the stream's cursor are functions of the update's number.
+A checkpoint is written beside the training loop into a hidden folder and renamed when it is whole, so that a kill at
+any moment leaves only whole ones. `state/` has student, optimizer and teacher shards (torch DCP, float32) and
+`run.json`: playbook, solutions, counters. Random state and the stream's cursor are functions of the update's number.
 """
 
 import json
@@ -52,7 +52,14 @@ class Checkpoints:
         self.pending = self.thread.submit(self._finish, step, part, sharded, weights, learner, chat, dict(run))
 
     def _finish(
-        self, step: int, part: Path, sharded: Any, weights: dict[str, Tensor], learner: Learner, chat: Chat, run: dict[str, Any]
+        self,
+        step: int,
+        part: Path,
+        sharded: Any,
+        weights: dict[str, Tensor],
+        learner: Learner,
+        chat: Chat,
+        run: dict[str, Any],
     ) -> None:
         sharded.result()  # on rank 0 this means that all ranks have written
         if not dist.first():
@@ -111,7 +118,9 @@ def restore(checkpoint: Path, learner: Learner) -> dict[str, Any]:
         dcp.load(state, checkpoint_id=checkpoint / "state")
     except (OSError, json.JSONDecodeError, dcp.api.CheckpointException) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"{checkpoint} cannot be resumed with this configuration ({reason}): use another run_dir") from None
+        raise UserError(
+            f"{checkpoint} cannot be resumed with this configuration ({reason}): use another run_dir"
+        ) from None
     set_state_dict(
         learner.policy,
         learner.optimizer,

@@ -55,7 +55,7 @@ class Config(Section):
     loss: LossSettings
     optimizer: OptimizerSettings
     evaluation: EvaluationSettings
-    checkpoint: CheckpointSettings
+    checkpoints: CheckpointSettings
     verify: VerifySettings
 
     @field_validator("algorithm", mode="before")
@@ -71,6 +71,8 @@ class Config(Section):
         looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
         if looks_local and not (Path(path).expanduser() / "config.json").is_file():
             raise ValueError(f"model.path={path} is not a model folder: it has no config.json")
+        if self.model.prompts == "compact" and self.model.output_format != "lines":
+            raise ValueError("model.prompts=compact is written for lines: write model.output_format=lines")
         if self.hardware.device == "cpu" and self.model.attention == "flash_attention_2":
             raise ValueError("model.attention=flash_attention_2 needs a GPU: write model.attention=sdpa")
         if self.resume not in ("auto", "never") and not Path(self.resume, "state").is_dir():

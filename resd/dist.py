@@ -4,7 +4,8 @@ shared out by `mine` and its results come back to everyone by `merge`. A lone pr
 
 import datetime
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -12,6 +13,18 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 T = TypeVar("T")
+
+
+@contextmanager
+def joined(device: str) -> Iterator[DeviceMesh]:
+    """The world for the time of a block; one that was joined before stays.
+
+    After an error this process is about to end, and leaving could wait for ranks that no longer answer: it stays too.
+    """
+    before = dist.is_initialized()
+    yield start(device)
+    if not before:
+        stop()
 
 
 def start(device: str) -> DeviceMesh:

@@ -6,7 +6,6 @@
 logs a bootstrap with replacement, which is lower). Both per task (all cases passed) and per case.
 """
 
-import sys
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -15,13 +14,15 @@ from resd.settings import EvaluationSettings
 from resd.types import Attempt, Problem
 
 
-def evaluate(run: Run, problems: Sequence[Problem], settings: EvaluationSettings) -> dict[str, float]:
-    """Metrics of the engine's current weights on `problems`, with the same seeds at every call."""
+def evaluate(
+    run: Run, problems: Sequence[Problem], settings: EvaluationSettings
+) -> tuple[dict[str, float], list[Attempt]]:
+    """Metrics and attempts of the engine's current weights on `problems`, with the same seeds at every call."""
     problems = problems[: settings.limit]
     with run.clock("evaluate"):
         attempts = run.attempt(problems, settings.samples, settings, "evaluate")
         run.verify(attempts, "evaluate")
-    return summarise(attempts, settings.samples)
+    return summarise(attempts, settings.samples), attempts
 
 
 def summarise(attempts: Sequence[Attempt], samples: int) -> dict[str, float]:
@@ -46,4 +47,4 @@ def summarise(attempts: Sequence[Attempt], samples: int) -> dict[str, float]:
 if __name__ == "__main__":
     from resd.cli import evaluate_main
 
-    sys.exit(evaluate_main())
+    evaluate_main()

@@ -139,7 +139,7 @@ class Learner:
             if objective.loss.importance_cap is not None:
                 importance_C = truncated_importance(old_C, batch.sampled_T[rows], objective.loss.importance_cap)
             drift_C = logprobs_C.detach() - batch.sampled_T[rows]
-            stats: Stats = {"tokens": torch.tensor(float(len(old_C))), "mismatch_kl": (drift_C.exp() - 1 - drift_C).sum()}
+            stats: Stats = {"tokens": torch.tensor(float(len(old_C))), "mismatch_kl": (drift_C.expm1() - drift_C).sum()}
             loss = logits_C_V.new_zeros(())
             if teacher_T_D is not None and teacher_V_D is not None and objective.distillation is not None:
                 teacher_C_V = head_logits(teacher_T_D[rows], teacher_V_D)
@@ -241,4 +241,3 @@ class Learner:
 
 def _length(sample: Sample) -> int:
     return max(len(sample.prompt_ids), len(sample.teacher_prompt_ids or ())) + len(sample.response_ids)
-

@@ -1,7 +1,7 @@
 """The services of one run and the verbs that algorithms are written in: rollout, verify, write, learn, sync.
 
-Every rank executes the same verbs on the same data (`resd.dist`): generation and verification are shared out and merged,
-so algorithm and context code reads like a program for one process.
+Every rank executes the same verbs on the same data (`resd.dist`): generation and verification are shared out and
+merged, so algorithm and context code reads like a program for one process.
 """
 
 from collections import Counter
@@ -70,7 +70,7 @@ class Run:
         self.generated_tokens = 0
 
     def rollout(self, problems: Sequence[Problem], group: int = 1) -> list[Attempt]:
-        """`group` verified attempts at each problem, in order; lost ones (too long, unverifiable) are counted, not kept."""
+        """`group` verified attempts at each problem, in order. Lost ones (too long, unverifiable) are only counted."""
         with self.clock("rollout"):
             attempts = self.attempt(problems, group, self.sampling, "rollout", draw=self.step)
         written = [attempt for attempt in attempts if attempt.response_ids]
@@ -158,7 +158,9 @@ class Run:
         self.generated_tokens += sum(len(completion.ids) for completion in completions)
         return completions
 
-    def _share(self, share: dict[int, T], work: Callable[[list[T]], Iterable[tuple[int, Any]]], phase: str) -> dict[int, Any]:
+    def _share(
+        self, share: dict[int, T], work: Callable[[list[T]], Iterable[tuple[int, Any]]], phase: str
+    ) -> dict[int, Any]:
         indices = list(share)
         done: dict[int, Any] = {}
         with self.log.progress(phase, len(indices)) as advance:
@@ -238,7 +240,10 @@ class Run:
         )
         seconds = self.clock.seconds["update"] + self.clock.seconds["teacher"]
         size = perf.parameters(self.learner.policy)
-        speed = {"perf/tokens_per_s": (trained + scored) / max(seconds, 1e-9), "perf/peak_memory_gb": perf.peak_memory_gb()}
+        speed = {
+            "perf/tokens_per_s": (trained + scored) / max(seconds, 1e-9),
+            "perf/peak_memory_gb": perf.peak_memory_gb(),
+        }
         if self.peak_flops:
             speed["perf/mfu"] = perf.utilisation(size, trained, scored, seconds, self.peak_flops)
         return speed

@@ -4,6 +4,6 @@ import hashlib
 
 
 def derive(*parts: object) -> int:
-    """A 63-bit seed from any printable parts, the same on every machine and process: `derive(seed, step, "rollout", 3)`."""
+    """A 63-bit seed from printable parts, the same in every process: `derive(seed, step, "rollout", 3)`."""
     digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -1,13 +1,15 @@
 """One run from start to end: build the services, loop over updates, evaluate, save, resume."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 from rich.table import Table
+from torch.distributed.device_mesh import DeviceMesh
 
 from resd import checkpoint, config, dist
 from resd.algorithms.base import Algorithm
@@ -15,6 +17,7 @@ from resd.checkpoint import Checkpoints
 from resd.clock import Clock
 from resd.config import Config
 from resd.engine.base import Engine
+from resd.engine.transformers import TransformersEngine
 from resd.evaluate import evaluate
 from resd.learner import Learner, Objective
 from resd.model.hidden import Policy
@@ -25,7 +28,6 @@ from resd.objectives.distill import Distillation
 from resd.report import perf
 from resd.report.log import Log, drop_after
 from resd.run import Run
-from resd.settings import EngineSettings, ModelSettings
 from resd.stream import Stream
 from resd.task import Task
 from resd.types import Problem, UserError
@@ -33,12 +35,11 @@ from resd.verify import Verifier
 
 
 class Session:
-    """A context manager, so that worker processes, files and the process group are left in order."""
+    """A context manager, so that worker processes and files are left in order."""
 
-    def __init__(self, settings: Config, task: Task) -> None:
+    def __init__(self, settings: Config, task: Task, mesh: DeviceMesh) -> None:
         self.config = settings
         objective = build_objective(settings)
-        mesh = dist.start(settings.hardware.device)
         self.run_dir = Path(dist.broadcast(settings.run_dir))
         if settings.hardware.threads is not None:
             torch.set_num_threads(settings.hardware.threads)
@@ -60,15 +61,22 @@ class Session:
             packed=settings.model.attention == "flash_attention_2",
             clock=self.clock,
         )
-        resumed = checkpoint.restore(self.start, learner) if self.start else {"step": 0, "interactions": 0, "evaluations": {}}
+        resumed: dict[str, Any] = {"step": 0, "interactions": 0, "evaluations": {}}
+        if self.start:
+            resumed = checkpoint.restore(self.start, learner)
         self.evaluations: dict[str, dict[str, float]] = resumed["evaluations"]
-        self.log = Log(self.run_dir if dist.first() else None, step=resumed["step"], progress=settings.progress)
+        self.log = Log(
+            self.run_dir if dist.first() else None,
+            talks=dist.first(),
+            step=resumed["step"] if self.start else -1,
+            progress=settings.progress,
+        )
         self.learner = learner
         self.run = Run(
             task=task,
             model=settings.model,
             chat=chat,
-            engine=build_engine(settings.engine, settings.model, settings, chat),
+            engine=build_engine(settings, chat),
             verifier=Verifier(task, settings.verify.workers, settings.verify.timeout),
             learner=learner,
             log=self.log,
@@ -80,10 +88,12 @@ class Session:
         )
         self.run.step, self.run.interactions = resumed["step"], resumed["interactions"]
         self.run.sync()
-        self.algorithm: Algorithm = config.algorithm_module(settings.algorithm.name).Algorithm(self.run, settings.algorithm)
+        self.algorithm: Algorithm = config.algorithm_module(settings.algorithm.name).Algorithm(
+            self.run, settings.algorithm
+        )
         if self.start:
             self.algorithm.restore(resumed["algorithm"])
-        self.checkpoints = Checkpoints(self.run_dir, keep=settings.checkpoint.keep, dtype=self.dtype)
+        self.checkpoints = Checkpoints(self.run_dir, keep=settings.checkpoints.keep, dtype=self.dtype)
 
     def fit(self, stream: Stream, steps: int, test: Sequence[Problem]) -> None:
         """Updates `run.step + 1` to `steps`, with evaluations and checkpoints between them."""
@@ -97,13 +107,13 @@ class Session:
             self.log.update(step, steps, metrics | self.clock.read())
             if step == steps or _due(step, self.config.evaluation.every):
                 self._evaluate(test)
-            if step == steps or _due(step, self.config.checkpoint.every):
+            if step == steps or _due(step, self.config.checkpoints.every):
                 self._save()
         self.checkpoints.wait()
         self._conclude()
 
     def _evaluate(self, problems: Sequence[Problem]) -> None:
-        metrics = evaluate(self.run, problems, self.config.evaluation)
+        metrics, _ = evaluate(self.run, problems, self.config.evaluation)
         self.evaluations[str(self.run.step)] = metrics
         self.log.evaluation(self.run.step, metrics | self.clock.read())
 
@@ -123,7 +133,9 @@ class Session:
         step = checkpoint.step_of(start) if start else 0
         if dist.first():
             if self.config.resume == "never" and (self.run_dir / "metrics.jsonl").exists():
-                raise UserError(f"run_dir={self.run_dir} holds a run already: write resume=auto, or choose another run_dir")
+                raise UserError(
+                    f"run_dir={self.run_dir} holds a run already: write resume=auto, or choose another run_dir"
+                )
             for leftover in (self.run_dir / "checkpoints").glob(".step_*"):
                 shutil.rmtree(leftover)
             for attempts in (self.run_dir / "attempts").glob("step_*.jsonl"):
@@ -166,13 +178,41 @@ class Session:
     def __enter__(self) -> "Session":
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.run.verifier.close()
         self.log.close()
         if kind is None:
             self.checkpoints.close()
             self.run.engine.close()
-            dist.stop()
+
+
+@contextmanager
+def evaluation_session(settings: Config, task: Task, out: Path | None) -> Iterator[Run]:
+    """A run that only generates and verifies, with the weights of `model.path`."""
+    if settings.hardware.threads is not None:
+        torch.set_num_threads(settings.hardware.threads)
+    chat = Chat(settings.model)
+    log = Log(out if dist.first() else None, talks=dist.first(), progress=settings.progress)
+    verifier = Verifier(task, settings.verify.workers, settings.verify.timeout)
+    try:
+        yield Run(
+            task=task,
+            model=settings.model,
+            chat=chat,
+            engine=build_engine(settings, chat),
+            verifier=verifier,
+            learner=None,
+            log=log,
+            clock=Clock(),
+            rollout=settings.rollout,
+            seed=settings.seed,
+            directory=out if dist.first() else None,
+        )
+    finally:
+        verifier.close()
+        log.close()
 
 
 def build_objective(settings: Config) -> Objective:
@@ -184,7 +224,7 @@ def build_objective(settings: Config) -> Objective:
     return Objective(settings.loss, settings.rollout.temperature, distillation, algorithm.policy_gradient)
 
 
-def build_teacher(settings: Config, student: Policy, mesh: Any, dtype: torch.dtype) -> Teacher | None:
+def build_teacher(settings: Config, student: Policy, mesh: DeviceMesh, dtype: torch.dtype) -> Teacher | None:
     """The self-teacher, or None for algorithms without one."""
     wanted = settings.algorithm.teacher
     if wanted is None:
@@ -193,11 +233,17 @@ def build_teacher(settings: Config, student: Policy, mesh: Any, dtype: torch.dty
     return Teacher(policy, wanted.kind, wanted.rate)
 
 
-def build_engine(engine: EngineSettings, model: ModelSettings, settings: Config, chat: Chat) -> Engine:
+def build_engine(settings: Config, chat: Chat) -> Engine:
     """Who generates, with the weights of `model.path` until the first sync."""
-    from resd.engine.transformers import TransformersEngine
-
-    raise NotImplementedError
+    longest = max(settings.rollout.max_prompt, settings.model.max_prompt) + settings.rollout.max_response
+    return TransformersEngine.load(
+        settings.model.path,
+        eos_ids=chat.eos_ids,
+        max_batch=settings.engine.max_batch,
+        max_length=longest,
+        dtype=getattr(torch, settings.engine.dtype),
+        device=settings.hardware.device,
+    )
 
 
 def _due(step: int, every: int) -> bool:

@@ -4,7 +4,7 @@
     torchrun --nproc-per-node 8 -m resd.train model=… hardware=…   # a GPU node, same code
     python -m resd.train --multirun algorithm.objective.divergence=reverse_kl,jsd
 
-Everything that can be wrong with the command line, the data or the folders is said in one sentence before a model is read.
+What can be wrong with the command line, the data or the folders is said in one sentence before a model is read.
 """
 
 import os
@@ -55,9 +55,11 @@ def train(config: Config) -> Path:
         raise UserError(
             f"steps={steps} exceeds the stream of {len(stream)} updates: lower steps, or raise epochs or inner_updates"
         )
-    from resd.session import Session  # imports torch and transformers, hence not before the checks above
+    writable(Path(config.run_dir))
+    from resd import dist  # torch and transformers, hence not before the checks above
+    from resd.session import Session
 
-    with Session(config, task) as session:
+    with dist.joined(config.hardware.device) as mesh, Session(config, task, mesh) as session:
         session.fit(stream, steps, task.problems("test"))
         return session.run_dir
 
@@ -74,6 +76,8 @@ def writable(run_dir: Path) -> None:
 
 
 if __name__ == "__main__":
-    if not any(flag in sys.argv for flag in ("--multirun", "-m", "--help", "--hydra-help", "--cfg", "-c", "--info", "-i")):
+    if not any(
+        flag in sys.argv for flag in ("--multirun", "-m", "--help", "--hydra-help", "--cfg", "-c", "--info", "-i")
+    ):
         guarded(lambda: configuration.preflight([a for a in sys.argv[1:] if not a.startswith("-")], "config"))
     main()

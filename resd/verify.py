@@ -1,4 +1,4 @@
-"""Verification in worker processes that can be killed: a verifier that hangs or crashes loses one answer, never the run.
+"""Verification in killable worker processes: a verifier that hangs or crashes loses one answer, never the run.
 
 A lost answer has no verdict (None): it is counted and not trained on, instead of turning into a silent zero reward.
 This isolates failures, not attackers; tasks that run model-written code bring their own sandbox.

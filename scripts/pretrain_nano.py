@@ -7,12 +7,14 @@ nano is a laboratory: small enough to train on two CPU cores, unfamiliar with th
 never contains) the way a base model is unfamiliar with a new task, and able to use rules, feedback and examples in its
 context. Its numbers say nothing about large models.
 
-The schedule follows the larger of two fractions, of `--tokens` and of `--minutes`, so that either may bound a run: warm
-up, constant, then linear to zero over the last 30 %. A run that is started again continues from its last checkpoint.
+The schedule follows the larger of two fractions, of `--tokens` and of `--minutes`, so that either may bound a run:
+warm up, constant, then linear to zero over the last 30 %. Only a run bounded by tokens repeats exactly. A run that is
+started again continues from its last checkpoint with new documents.
 """
 
 import argparse
 import json
+import math
 import os
 import random
 import time
@@ -21,15 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nano.documents import Writer, describe
+from nano.tokenizer import train_tokenizer
+from nano.train import answer_loss, stream
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from nano.documents import Writer
-from nano.tokenizer import train_tokenizer
-from nano.train import answer_loss, stream
-
 ROOT = Path(__file__).resolve().parents[1]
 WARMUP_STEPS, DECAY_SHARE, CURRICULUM_SHARE = 100, 0.3, 0.5
+MAX_POSITIONS = 2048
 
 
 @dataclass(slots=True)
@@ -52,14 +54,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--hidden", type=int, default=192)
-    parser.add_argument("--layers", type=int, default=5)
+    parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--intermediate", type=int, default=512)
     parser.add_argument("--vocabulary", type=int, default=1024)
-    parser.add_argument("--batch-tokens", type=int, default=4096)
+    parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--max-length", type=int, default=1024)
     parser.add_argument("--buffer", type=int, default=4096, help="documents written at a time")
-    parser.add_argument("--lr", type=float, default=2e-3)
-    parser.add_argument("--export-minutes", type=float, default=5.0, help="how often the folder and checkpoint are written")
+    parser.add_argument("--writers", type=int, default=0, help="processes that write documents ahead; 0: inline")
+    parser.add_argument("--lr", type=float, default=1.2e-3)
+    parser.add_argument(
+        "--export-minutes", type=float, default=5.0, help="how often the folder and checkpoint are written"
+    )
     parser.add_argument("--evaluate", action="store_true", help="measure --out and write evaluation.json there")
     parser.add_argument("--samples", type=int, default=200, help="problems for each evaluated situation")
     return parser.parse_args()
@@ -76,7 +81,7 @@ def build_model(options: argparse.Namespace, tokenizer: PreTrainedTokenizerFast)
         num_attention_heads=heads,
         num_key_value_heads=max(1, heads // 3),
         head_dim=32,
-        max_position_embeddings=2048,
+        max_position_embeddings=MAX_POSITIONS,
         tie_word_embeddings=True,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
@@ -85,8 +90,11 @@ def build_model(options: argparse.Namespace, tokenizer: PreTrainedTokenizerFast)
     return Qwen3ForCausalLM(config).to(options.device)
 
 
-def export(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Weights in bfloat16, configuration and tokenizer, as vLLM and transformers read them."""
+def export(
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, options: argparse.Namespace, record: Any
+) -> None:
+    """Weights in bfloat16, configuration and tokenizer, as vLLM and transformers read them, and the run's record."""
+    folder = options.out
     copy = Qwen3ForCausalLM(model.config)
     copy.load_state_dict(model.state_dict())
     copy.generation_config = GenerationConfig(
@@ -94,6 +102,9 @@ def export(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: 
     )
     copy.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    facts = {"lr": options.lr, "batch": options.batch_tokens, "seed": options.seed, "device": options.device}
+    facts |= {"parameters": model.num_parameters(), "corpus": describe()}
+    (folder / "training.json").write_text(json.dumps(record | facts, indent=1) + "\n")
 
 
 def rate(step: int, fraction: float, peak: float) -> float:
@@ -109,7 +120,7 @@ def prepare_tokenizer(options: argparse.Namespace) -> PreTrainedTokenizerFast:
     writer, rng = Writer(), random.Random(f"{options.seed}/tokenizer")
     documents = [writer.draw(rng, level=rng.random()) for _ in range(min(4000, options.buffer))]
     texts = (text for document in documents for text in (document.prompt, document.answer))
-    tokenizer = train_tokenizer(texts, options.vocabulary, options.max_length)
+    tokenizer = train_tokenizer(texts, options.vocabulary, MAX_POSITIONS)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
@@ -160,8 +171,7 @@ def train(options: argparse.Namespace) -> Progressed:
     written = done.seconds
     with Progress(*columns) as bar, (options.work / "log.jsonl").open("a") as log:
         task = bar.add_task("", total=1.0)
-        mean = None
-        last = time.monotonic()
+        mean, record, last = float("nan"), asdict(done), time.monotonic()
         while fraction() < 1.0:
             batch = next(batches).to(options.device)
             for group in optimizer.param_groups:
@@ -176,18 +186,19 @@ def train(options: argparse.Namespace) -> Progressed:
             done.answers += batch.answers
             now = time.monotonic()
             done.seconds, last = done.seconds + now - last, now
-            mean = plain.item() if mean is None else 0.98 * mean + 0.02 * plain.item()
+            mean = plain.item() if math.isnan(mean) else 0.98 * mean + 0.02 * plain.item()
             if done.step % 20 == 0:
+                record = asdict(done) | {"loss": round(mean, 4)}
                 text = f"step {done.step}  {done.tokens / 1e6:.1f} M tokens  loss {mean:.3f}"
                 bar.update(task, completed=fraction(), description=text)
-                log.write(json.dumps(asdict(done) | {"loss": round(mean, 4)}) + "\n")
+                log.write(json.dumps(record) + "\n")
                 log.flush()
             if done.seconds - written > 60 * options.export_minutes:
                 written = done.seconds
                 checkpoint.save(model, optimizer, done)
-                export(model, tokenizer, options.out)
+                export(model, tokenizer, options, record)
     checkpoint.save(model, optimizer, done)
-    export(model, tokenizer, options.out)
+    export(model, tokenizer, options, record)
     return done
 
 

@@ -75,7 +75,8 @@ def test_what_leaves_without_a_budget(row: tuple) -> None:
         (10, 3, None),  # at the budget is within it
         (11, 0, "limit"),
         (11, 3, "limit"),
-        (11, 4, "limit"),  # both hold: the budget is enforced
+        (11, 4, "frequency"),  # the limit trigger fires between scheduled prunings only
+        (11, 5, "limit"),
     ],
 )
 def test_triggers(size: int, earlier_updates: int, expected: str | None) -> None:
@@ -89,11 +90,11 @@ def test_between_triggers_even_harmful_entries_stay() -> None:
 
 
 def test_the_frequency_trigger_does_not_enforce_a_budget_and_the_limit_does() -> None:
-    five = [entry(f"good{i}", 1) for i in range(5)]
-    assert prune(five, "prioritized", 5, every=4, budget=5, seed=0) == []
-    for step in (2, 5):
-        removals = prune([*five, entry("good5", 1)], "prioritized", step, every=4, budget=4, seed=0)
-        assert [reason for _, reason in removals] == ["budget"] * 2
+    entries = [*(entry(f"good{i}", 1) for i in range(6)), entry("bad", 0, 1)]
+    for method in ("prioritized", "staleness"):
+        assert prune(entries, method, 5, every=4, budget=4, seed=0) == [("bad", "harmful")]
+        removals = prune(entries, method, 6, every=4, budget=4, seed=0)
+        assert [reason for _, reason in removals] == ["harmful", "budget", "budget"]
 
 
 def test_the_budget_looks_at_what_the_categories_left() -> None:
@@ -142,9 +143,7 @@ ENTRIES = st.lists(
 
 
 @given(ENTRIES, st.sampled_from(["prioritized", "staleness"]), st.integers(0, 6), st.integers(0, 3), st.booleans())
-def test_what_holds_for_any_playbook(
-    entries: list[Entry], method: Method, budget: int, seed: int, spare: bool
-) -> None:
+def test_what_holds_for_any_playbook(entries: list[Entry], method: Method, budget: int, seed: int, spare: bool) -> None:
     removals = select(entries, method, STEP, budget, seed, spare)
     gone = dict(removals)
     kept = [e for e in entries if e.id not in gone]

@@ -81,11 +81,11 @@ def chain_through_softmax(p_K: Tensor, push_K: Tensor) -> Tensor:
 @property_test
 @given(rule=distillations, seed=st.integers(0, 10_000))
 def test_loss_and_gradient_are_the_oracle_s(rule: Distillation, seed: int) -> None:
-    student, teacher = pair(seed)
+    student, teacher = pair(seed, scale=1.0)  # keeps tails above the 1e-7 at which they are clamped
     loss_C, gradient = loss_and_gradient(rule, student, teacher)
     expected_C = torch.stack([oracle(rule, *rows) for rows in zip(student, teacher, strict=True)])
-    torch.testing.assert_close(loss_C, expected_C.detach(), rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(gradient, torch.autograd.grad(expected_C.sum(), student)[0], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(loss_C, expected_C.detach(), rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(gradient, torch.autograd.grad(expected_C.sum(), student)[0], rtol=1e-8, atol=1e-9)
 
 
 @property_test
@@ -164,8 +164,8 @@ def test_the_tail_bucket_makes_a_true_divergence(seed: int, select: str, top_k: 
     rule = replace(UNCLIPPED, select=select, top_k=top_k)
     loss_C, _ = rule(student, teacher)
     full_C, _ = replace(rule, support="full")(student, teacher)
-    assert (loss_C >= -1e-12).all()
-    assert (loss_C <= full_C + 1e-12).all()  # merging buckets can only lose information
+    assert (loss_C >= -1e-9).all()
+    assert (loss_C <= full_C + 1e-9).all()  # merging buckets can only lose information
 
 
 def test_without_the_tail_the_truncated_sum_is_no_divergence() -> None:
@@ -188,7 +188,7 @@ def test_the_floor_also_holds_the_tail_and_nothing_is_renormalised() -> None:
     assert stats["ratio_floored"].item() == 0.5
 
 
-def test_a_saturated_tail_sends_no_gradient() -> None:
+def test_a_saturated_tail_counts_1e_7_and_sends_no_gradient() -> None:
     student = torch.tensor([[40.0, 39.0, 0.0, 0.0]], requires_grad=True)
     teacher = torch.tensor([[39.0, 40.0, 0.0, 0.0]])
     loss_C, stats = Distillation(top_k=2)(student, teacher)
@@ -197,6 +197,10 @@ def test_a_saturated_tail_sends_no_gradient() -> None:
     assert student.grad.isfinite().all()
     assert student.grad[0, 2:].abs().max() < 1e-15
     assert stats["topk_mass"].item() == pytest.approx(1, abs=1e-7)  # float32 logits near 40 are known to 4e-6 alone
+    even = torch.zeros(1, 4)
+    loss_C, _ = Distillation("forward_kl", top_k=2, ratio_min=None)(student, even)
+    masses = zip((0.25, 0.25, 0.5), (1 / (1 + math.exp(-1)), 1 / (1 + math.e), 1e-7), strict=True)
+    assert loss_C.item() == pytest.approx(sum(q * math.log(q / p) for q, p in masses), rel=1e-5)
 
 
 @pytest.mark.parametrize("divergence", sorted(generators))

@@ -47,7 +47,9 @@ def test_imports_go_down() -> None:
 
 def _for_types_only(path: Path, name: str) -> bool:
     return any(
-        isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING" and name.split(".")[1] in ast.dump(node)
+        isinstance(node, ast.If)
+        and getattr(node.test, "id", "") == "TYPE_CHECKING"
+        and name.split(".")[1] in ast.dump(node)
         for node in ast.walk(ast.parse(path.read_text()))
     )
 

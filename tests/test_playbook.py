@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from resd.context.playbook import SECTIONS, Playbook, one_line, section_named
 from resd.types import UserError
 
-TEXTS = st.sampled_from(["use two passes", "Use  two passes.", "check the empty tape", "x > 0", "x < 0", "mind the end"])
+TEXTS = st.sampled_from(
+    ["use two passes", "Use  two passes.", "check the empty tape", "x > 0", "x < 0", "mind the end"]
+)
 IDS = st.sampled_from([f"{slug}-{number:05d}" for slug in ("err", "str", "misc") for number in range(1, 6)])
 OPERATIONS = st.lists(
     st.one_of(
@@ -180,5 +182,5 @@ def remove_the_unknown(events: list[dict]) -> list[dict]:
 
 @pytest.mark.parametrize("damage", [start_late, add_twice, lose_a_key, remove_the_unknown])
 def test_a_damaged_log_is_an_error_of_one_sentence(damage: Callable[[list[dict]], list[dict]]) -> None:
-    with pytest.raises(UserError, match="give the whole playbook.jsonl"):
+    with pytest.raises(UserError, match="give the whole playbook"):
         Playbook.replay(damage(small_playbook().drain_events()))

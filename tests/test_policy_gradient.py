@@ -25,7 +25,7 @@ def gradient(ratio: float, advantage: float, **clips: float | None) -> tuple[flo
 
 
 @property_test
-@given(advantages=st.lists(st.floats(-5, 5), min_size=1, max_size=8), dual_clip=st.sampled_from([None, 3.0]))
+@given(advantages=st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=8), dual_clip=st.sampled_from([None, 3.0]))
 def test_on_policy_gradient_is_minus_advantage_times_the_score(
     advantages: list[float], dual_clip: float | None
 ) -> None:

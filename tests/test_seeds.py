@@ -13,7 +13,9 @@ def test_depends_on_every_part_and_nothing_else() -> None:
 def test_same_in_every_process() -> None:
     code = "from resd.seeds import derive; print(derive(3, 'rollout', 'a/b'))"
     found = {
-        subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True).stdout
+        subprocess.run(
+            [sys.executable, "-c", code], env={"PYTHONHASHSEED": hash_seed}, capture_output=True, text=True
+        ).stdout
         for hash_seed in ("1", "2")
     }
     assert found == {f"{derive(3, 'rollout', 'a/b')}\n"}

@@ -1,20 +1,20 @@
 """A Manufactoria program and how it runs: a graph of nodes that reads a tape of colours as a queue.
 
-Pullers take the front symbol and branch on it, painters append one, `end` accepts, `NONE` and undeclared ids reject, and
-so does exhausting the budget of visits. `Program.walk` is that definition, visit by visit. `Program.run` gives the same
-outcome faster: it compiles, when first needed, what happens from a node under a given front symbol until that symbol is
-gone, and falls back to `walk` when the budget could matter.
+Pullers take the front symbol and branch on it, painters append one, `end` accepts, `NONE` and undeclared ids reject,
+and so does exhausting the budget of visits. `Program.walk` is that definition, visit by visit. A program without
+painters is a finite automaton, whose verdict `Program.run` looks up symbol by symbol; it walks when asked for more.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 MAX_VISITS = 1000
 PULLED = {"PULLER_RB": ("R", "B"), "PULLER_YG": ("Y", "G")}
 PAINTED = {"PAINTER_RED": "R", "PAINTER_BLUE": "B", "PAINTER_YELLOW": "Y", "PAINTER_GREEN": "G"}
 
 Halt = Literal["end", "none", "limit", "unknown_node"]
+_HALTS: dict[str, Halt] = {"end": "end", "NONE": "none"}  # even when a node is declared under the id NONE
 
 
 @dataclass(slots=True)
@@ -23,42 +23,54 @@ class Node:
 
     type: str
     line: int
-    routes: dict[str, str] = field(default_factory=dict)
+    routes: dict[str, str]
 
 
-@dataclass(slots=True)
-class Trace:
-    """The outcome of one tape. `tape` is what is left, `visits` counts every visited id including the one that halts.
+class Walk(NamedTuple):
+    """Why a run halted, the tape that was left, and the id of every visit, the one that halts included."""
 
-    `path` lists those ids; it is empty unless the trace comes from `Program.walk`.
-    """
-
-    accepted: bool
     halt: Halt
     tape: str
-    visits: int
-    path: tuple[str, ...] = ()
+    path: list[str]
 
 
-class State(dict[str, "Step"]):
-    """The compiled steps from one node, by front symbol ("" when the tape is empty); filled when first needed.
+class Trace:
+    """The outcome of one tape: `accepted`, `halt`, the `tape` that is left, the number of `visits`, and their `path`.
 
-    A step lasts until the front symbol is consumed, or something is painted on an empty tape, or the program halts.
+    All but `accepted` are worked out when first asked for.
     """
 
-    def __init__(self, program: "Program", target: str) -> None:
-        super().__init__()
-        self.program, self.target = program, target
+    __slots__ = ("_input", "_max_visits", "_program", "_walk", "accepted")
 
-    def __missing__(self, front: str) -> "Step":
-        self[front] = step = self.program.step(self.target, front)
-        return step
+    def __init__(self, program: "Program", tape: str, max_visits: int, accepted: bool | None = None) -> None:
+        self._program, self._input, self._max_visits = program, tape, max_visits
+        self._walk: Walk | None = None
+        self.accepted = self.halt == "end" if accepted is None else accepted
 
+    @property
+    def walk(self) -> Walk:
+        if self._walk is None:
+            self._walk = self._program.walk(self._input, self._max_visits)
+        return self._walk
 
-Event = tuple[str, Halt | None]  # colours painted, and why the program halts if it does
-Step = tuple[State, int, Event | None]  # the next state, visits taken, and what happens besides consuming the front
+    @property
+    def halt(self) -> Halt:
+        return self.walk.halt
 
-_FOREVER = 1 << 60
+    @property
+    def tape(self) -> str:
+        return self.walk.tape
+
+    @property
+    def path(self) -> list[str]:
+        return self.walk.path
+
+    @property
+    def visits(self) -> int:
+        return len(self.walk.path)
+
+    def __repr__(self) -> str:
+        return f"Trace(accepted={self.accepted}, halt={self.halt!r}, tape={self.tape!r}, visits={self.visits})"
 
 
 class Program:
@@ -66,80 +78,72 @@ class Program:
 
     def __init__(self, nodes: dict[str, Node]) -> None:
         self.nodes = nodes
-        self._states: dict[str, State] = {}
+        self._moves = None if any(node.type in PAINTED for node in nodes.values()) else Moves(nodes)
 
     def run(self, tape: str, max_visits: int = MAX_VISITS) -> Trace:
         """Runs `tape`, a string over RBYG; any other character is a symbol that no puller takes."""
-        state, visits, queue = self._state("start"), 0, list(tape)
-        halt: Halt | None = None
-        while not halt:
-            fronts = iter(queue)
-            for front in fronts:
-                state, cost, event = state[front]
-                visits += cost
-                if event:
-                    painted, halt = event
-                    queue += painted  # `fronts` reaches it in turn
-                    if halt or visits > max_visits:
-                        break
-            else:
-                front = ""
-                state, cost, event = state[front]
-                visits += cost
-                painted, halt = event or ("", None)
-                queue = list(painted)
-            if visits > max_visits:
-                return self.walk(tape, max_visits)
-        rest = front + "".join(fronts)
-        return Trace(halt == "end", halt, rest, max_visits if halt == "limit" else visits)
+        moves, target = self._moves, "start"
+        if moves is None:
+            return Trace(self, tape, max_visits)
+        try:
+            for symbol in tape:
+                target = moves[target][symbol]
+            accepted = moves[target][""] == "end"
+        except KeyError:  # a foreign symbol
+            return Trace(self, tape, max_visits)
+        if accepted and moves.longest * (len(tape) + 1) > max_visits:
+            return Trace(self, tape, max_visits)
+        return Trace(self, tape, max_visits, accepted)
 
-    def walk(self, tape: str, max_visits: int = MAX_VISITS) -> Trace:
-        """What `run` does, one visit after the other; records the path."""
+    def walk(self, tape: str, max_visits: int = MAX_VISITS) -> Walk:
+        """Runs `tape` one visit after the other."""
         queue, target = deque(tape), "start"
         path: list[str] = []
-        while len(path) < max_visits:
+        halt: Halt = "limit"
+        for _ in range(max_visits):
             path.append(target)
-            if halt := self._halt(target):
-                return Trace(halt == "end", halt, "".join(queue), len(path), tuple(path))
-            node = self.nodes[target]
-            if node.type not in PULLED:
+            node = self.nodes.get(target)
+            if node is None or target in _HALTS:
+                halt = _HALTS.get(target, "unknown_node")
+                break
+            colours = PULLED.get(node.type)
+            if not colours:
                 queue.extend(PAINTED.get(node.type, ""))
                 target = node.routes["NEXT"]
-            elif queue and queue[0] in PULLED[node.type]:
+            elif queue and queue[0] in colours:
                 target = node.routes.get(queue.popleft(), "NONE")
             else:
                 target = node.routes.get("EMPTY", "NONE")
-        return Trace(False, "limit", "".join(queue), len(path), tuple(path))
+        return Walk(halt, "".join(queue), path)
 
-    def step(self, target: str, front: str) -> Step:
-        """Follows nodes from `target` until the next event that depends on more than the front symbol."""
-        painted = ""
-        for visits in range(1, len(self.nodes) + 2):
-            if halt := self._halt(target):
-                return self._state(target), visits, (painted, halt)
-            node = self.nodes[target]
-            if node.type in PULLED:
-                if front in PULLED[node.type]:
-                    event = (painted, None) if painted else None
-                    return self._state(node.routes.get(front, "NONE")), visits, event
-                target = node.routes.get("EMPTY", "NONE")
-            else:
-                target = node.routes["NEXT"]
-                painted += PAINTED.get(node.type, "")
-                if painted and not front:
-                    return self._state(target), visits, (painted, None)
-        # A node came up twice: the program circles for ever. Only what it paints meanwhile depends on the budget.
-        return self._state(target), _FOREVER if painted else 0, ("", "limit")
 
-    def _halt(self, target: str) -> Halt | None:
-        """Why a robot sent to `target` stops there, or None when it goes on."""
-        if target == "NONE":
-            return "none"
-        if target == "end":
-            return "end"
-        return None if target in self.nodes else "unknown_node"
+class Moves(dict[str, dict[str, str]]):
+    """The automaton of a program without painters: by node and symbol the node that is reached with it consumed.
 
-    def _state(self, target: str) -> State:
-        if target not in self._states:
-            self._states[target] = State(self, target)
-        return self._states[target]
+    The symbol "" stands for the empty tape. Where a run halts, all symbols lead to `end` when it accepts, else to NONE;
+    circling through EMPTY for ever rejects, too. Rows are made when first needed. `longest` is the largest number of
+    visits that a move of the rows made so far takes: a run that stays within it needs no count of its visits.
+    """
+
+    def __init__(self, nodes: dict[str, Node]) -> None:
+        super().__init__(_HALTED)
+        self.nodes = nodes
+        self.longest = 1
+
+    def __missing__(self, start: str) -> dict[str, str]:
+        nodes, target, visits = self.nodes, start, 0
+        taken: dict[str, str] = {}
+        for visits in range(1, len(nodes) + 2):
+            node = nodes.get(target)
+            if node is None or target in _HALTS:
+                break
+            for colour in PULLED.get(node.type, ()):
+                if colour not in taken:
+                    taken[colour] = node.routes.get(colour, "NONE")
+            target = node.routes["NEXT"] if node.type == "START" else node.routes.get("EMPTY", "NONE")
+        self.longest = max(self.longest, visits)
+        self[start] = row = _HALTED["end" if target == "end" else "NONE"] | taken
+        return row
+
+
+_HALTED = {id_: dict.fromkeys(("", "R", "B", "Y", "G"), id_) for id_ in _HALTS}

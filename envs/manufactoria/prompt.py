@@ -33,9 +33,9 @@ START start:
 
 END end
 
-Pullers look at the front of the tape. When they find one of their two colours they remove it and take the route of that
-colour. The EMPTY route is taken when the tape is empty, and also when the front is a colour of the other pair; nothing is
-removed then. A branch that is left out means NONE: the robot is rejected.
+Pullers look at the front of the tape. When they find one of their two colours they remove it and take the route of
+that colour. The EMPTY route is taken when the tape is empty, and also when the front is a colour of the other pair;
+nothing is removed then. A branch that is left out means NONE: the robot is rejected.
 
 PULLER_RB <id>:
     [R] <id>
@@ -101,8 +101,8 @@ END end
 {criteria}"""
 
 _ACCEPTANCE = """\
-A robot is accepted when it reaches the END node. It is rejected when it does not: because it was sent to NONE, or because
-it walks in circles for ever."""
+A robot is accepted when it reaches the END node. It is rejected when it does not: because it was sent to NONE, or
+because it walks in circles for ever."""
 
 _OUTPUT = """\
 A robot is accepted when it reaches the END node with the tape that the task asks for. It is rejected when it does not

@@ -1,27 +1,23 @@
 """RESD: reflection-enhanced self-distillation (arXiv 2605.12741, section 3.3, Algorithm 1).
 
-Failures are turned into reflections, reflections into playbook entries that persist across updates; a teacher that reads
-both (and a cached solution) supervises every token of the student's own response.
+Failures are turned into reflections, reflections into playbook entries that persist across updates; a teacher that
+reads both (and a cached solution) supervises every token of the student's own response.
 
 Differs from the paper's text: tagging and curation prompts put the shared playbook first; entries with the same words
 are merged; an entry is not "unused" in the update that created it. Differs from the released code: the moving average
 moves, is saved, and works with every other part (see docs/design.md).
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
-
-import json
 
 from resd import seeds
 from resd.context.concise import Method, Removals, prune, tally, trim
 from resd.context.curate import Curator
-from resd.context.formats import FORMATS
 from resd.context.playbook import Playbook
 from resd.context.reflect import Reflector, apply_tags, count_invalid
-from resd.context.render import Prompts
 from resd.context.solutions import SolutionBuffer
-from resd.context.teacher_prompt import Parts, TeacherPrompt
 from resd.settings import (
     AlgorithmSettings,
     ObjectiveSettings,

@@ -44,7 +44,9 @@ class Algorithm:
         attempts = self.run.rollout(problems, self.settings.group)
         weights = self.run.success_weights(attempts, self.settings.success_weighting)
         samples = [
-            self.run.sample(attempt, self.teacher_prompt.compose(attempt, solution=self._solution(attempt, attempts)), w)
+            self.run.sample(
+                attempt, self.teacher_prompt.compose(attempt, solution=self._solution(attempt, attempts)), w
+            )
             for attempt, w in zip(attempts, weights, strict=True)
         ]
         return attempts, self.run.learn(samples)
@@ -52,9 +54,9 @@ class Algorithm:
     def _solution(self, attempt: Attempt, attempts: Sequence[Attempt]) -> str | None:
         """The first success at the same problem; its own counts only with `distil_self_success`."""
         for peer in attempts:
-            if peer.passed and peer.problem.id == attempt.problem.id:
-                if peer is not attempt or self.settings.distil_self_success:
-                    return self.run.spoken(peer)
+            allowed = peer is not attempt or self.settings.distil_self_success
+            if allowed and peer.passed and peer.problem.id == attempt.problem.id:
+                return self.run.spoken(peer)
         return None
 
     def state(self) -> dict[str, Any]:

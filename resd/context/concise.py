@@ -2,8 +2,8 @@
 
 The paper prunes before each context update. Trimming once more after curation follows the released scripts, with one
 change: entries added in that same step could not have been tagged yet, so they do not count as unused there; they
-compete with the others only for the budget. When a scheduled update finds the playbook over its budget, both triggers
-hold and the budget is enforced.
+compete with the others only for the budget. As the paper has it, the limit trigger fires between scheduled prunings: a
+scheduled one leaves the budget alone even if the playbook exceeds it (the released scripts enforce it then).
 """
 
 import random
@@ -32,10 +32,10 @@ def tally(entries: Collection[Entry]) -> dict[Category, int]:
 
 
 def trigger(size: int, updates: int, every: int, budget: int) -> Trigger | None:
-    """What calls for pruning before a context update, after `updates` earlier ones; the limit comes first."""
-    if size > budget:
-        return "limit"
-    return "frequency" if updates > 0 and updates % every == 0 else None
+    """What calls for pruning before a context update, after `updates` earlier ones; the schedule comes first."""
+    if updates > 0 and updates % every == 0:
+        return "frequency"
+    return "limit" if size > budget else None
 
 
 def prune(entries: Sequence[Entry], method: Method, step: int, *, every: int, budget: int, seed: int) -> Removals:

@@ -1,4 +1,4 @@
-"""Removes a model's thinking from its text, so that only what it said is reused (specification: paper section 3.3).
+"""Removes a model's thinking from its text, so that prompts reuse only what it said.
 
 Covers `<think>` blocks, which is what the Qwen family writes; other markers pass through unchanged.
 """

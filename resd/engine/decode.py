@@ -17,7 +17,7 @@ from torch import Tensor
 from resd.engine.sampling import sample
 from resd.types import Completion, Request
 
-PREFILL_TOKENS = 32768  # bounds the padded tokens of one prefill, and so its activations
+PREFILL_TOKENS = 2048  # bounds the padded tokens of one prefill: larger ones only cost memory
 
 
 class Decoder(Protocol):

@@ -75,21 +75,24 @@ def _fuse_layer(layer: Any) -> _Layer:
     biased = attention.q_proj.bias is not None
     return _Layer(
         norm_1=layer.input_layernorm.weight,
-        qkv=_share([linear.weight for linear in projections]),
-        qkv_bias=_share([linear.bias for linear in projections]) if biased else None,
+        qkv=_share(*[linear.weight for linear in projections]),
+        qkv_bias=_share(*[linear.bias for linear in projections]) if biased else None,
         qk_norm=(attention.q_norm.weight, attention.k_norm.weight) if hasattr(attention, "q_norm") else None,
-        out=attention.o_proj.weight,
+        out=_share(attention.o_proj.weight),
         norm_2=layer.post_attention_layernorm.weight,
-        gate_up=_share([mlp.gate_proj.weight, mlp.up_proj.weight]),
-        down=mlp.down_proj.weight,
+        gate_up=_share(mlp.gate_proj.weight, mlp.up_proj.weight),
+        down=_share(mlp.down_proj.weight),
     )
 
 
-def _share(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """Stack parameters along the first axis and make each a view of the stack."""
-    fused = torch.cat([parameter.data for parameter in parameters])
-    for parameter, view in zip(parameters, fused.split([len(parameter) for parameter in parameters]), strict=True):
-        parameter.data = view
+def _share(*parameters: nn.Parameter) -> Tensor:
+    """Stack the outputs of linear layers and make each parameter a view of the stack.
+
+    Weights are stored with the inputs first, which the matrix products of small batches on a CPU read a third faster.
+    """
+    fused = torch.cat([parameter.data.t() for parameter in parameters], -1).contiguous()
+    for parameter, view in zip(parameters, fused.split([len(parameter) for parameter in parameters], -1), strict=True):
+        parameter.data = view.t()
     return fused
 
 
@@ -189,17 +192,19 @@ class FusedDecoder:
         x = F.embedding(ids_N, model.embedding)
         for i, (layer, qk_norm) in enumerate(zip(model.layers, self.qk_norms, strict=True)):
             h = F.rms_norm(x, width, layer.norm_1, model.eps)
-            qkv = F.linear(h, layer.qkv, layer.qkv_bias).unflatten(1, (-1, model.head_dim))
+            qkv = (h @ layer.qkv if layer.qkv_bias is None else torch.addmm(layer.qkv_bias, h, layer.qkv)).unflatten(1, (-1, model.head_dim))
             qk, v = qkv.split([heads + kv_heads, kv_heads], 1)
             if qk_norm is not None:
                 qk = F.rms_norm(qk, (model.head_dim,), eps=model.eps) * qk_norm
             qk = torch.addcmul(qk * cos_N_1_D, qk.roll(model.head_dim // 2, -1), sin_N_1_D)
             q, k = qk.split([heads, kv_heads], 1)
-            x = torch.addmm(x, attend(i, q, k, v), layer.out.T)
+            x = torch.addmm(x, attend(i, q, k, v), layer.out)
             h = F.rms_norm(x, width, layer.norm_2, model.eps)
-            gate, up = F.linear(h, layer.gate_up).chunk(2, -1)
-            x = torch.addmm(x, F.silu(gate) * up, layer.down.T)
+            gate, up = (h @ layer.gate_up).chunk(2, -1)
+            x = torch.addmm(x, F.silu(gate).mul_(up), layer.down)
         return x
 
     def _logits(self, hidden_B_D: Float[Tensor, "B D"]) -> Float[Tensor, "B V"]:
-        return F.linear(F.rms_norm(hidden_B_D, (len(self.model.norm),), self.model.norm, self.model.eps), self.model.head)
+        return F.linear(
+            F.rms_norm(hidden_B_D, (len(self.model.norm),), self.model.norm, self.model.eps), self.model.head
+        )

@@ -32,7 +32,9 @@ class TransformersEngine:
         self.model = model.eval().requires_grad_(False)
         self.eos_ids = frozenset(eos_ids)
         self.max_batch = max_batch
-        self.max_length = min(max_length, getattr(model.config.get_text_config(), "max_position_embeddings", max_length))
+        self.max_length = min(
+            max_length, getattr(model.config.get_text_config(), "max_position_embeddings", max_length)
+        )
         self.fused = FusedModel(model, self.max_length) if fused and supports(model) else None
 
     @classmethod
@@ -50,7 +52,9 @@ class TransformersEngine:
         try:
             model = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
         except (OSError, ValueError) as error:
-            raise UserError(f"Cannot load a causal language model from {path!r}; give a Hugging Face folder or id.") from error
+            raise UserError(
+                f"Cannot load a causal language model from {path!r}; give a Hugging Face folder or id."
+            ) from error
         return cls(model.to(device), eos_ids=eos_ids, max_batch=max_batch, max_length=max_length)
 
     @torch.inference_mode()
@@ -72,7 +76,9 @@ class TransformersEngine:
             own[name].copy_(tensor)
             missing.pop(id(own[name]), None)
         if missing:
-            raise ValueError(f"sync left {len(missing)} weights as they were, the first is {next(iter(missing.values()))}")
+            raise ValueError(
+                f"sync left {len(missing)} weights as they were, the first is {next(iter(missing.values()))}"
+            )
 
     def sleep(self) -> None:
         """Nothing to do: the cache lives only as long as a call of `generate`."""

@@ -5,9 +5,12 @@ from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers.utils import logging as transformers_logging
 
 from resd.settings import ModelSettings
 from resd.types import Messages, UserError
+
+transformers_logging.disable_progress_bar()
 
 
 class Chat:

@@ -108,7 +108,7 @@ class Distillation:
         if self.support == "renormalise":
             log_prob_C_K = log_prob_C_K - log_mass_C_1
         else:
-            # expm1 rather than exp: 1 - e^s loses every digit in float32 when the support holds nearly everything
+            # expm1: in float32 a tail of 1e-7 would come out of 1 - e^s as 1.19e-7
             log_tail_C_1 = (-log_mass_C_1.clamp(max=MAX_LOG_MASS).expm1()).log()
             log_prob_C_K = torch.cat([log_prob_C_K, log_tail_C_1], dim=-1)
         return log_prob_C_K, log_mass_C_1.squeeze(-1).exp()

@@ -20,14 +20,11 @@ MAX_LOG_RATIO = 20.0  # nats; keeps the exponential of a wild log-ratio finite
 def success_weights(passed_A: Bool[Tensor, "A"], a: float = 1.0, b: float = 1.0) -> Float[Tensor, "A"]:
     """Weights with mean 1 that raise the rarer outcome of the whole batch: (1 - s)^a for passed, s^b for failed ones.
 
-    s is the success rate, kept within [1/A, 1 - 1/A] (not in the paper) so that a batch with a single outcome gets
-    equal weights. With a = b = 1 either outcome holds half of the total. Computed and returned in float64.
+    s is the success rate. With a = b = 1 either outcome holds half of the total. Where the formula vanishes, as it does
+    when all samples share one outcome, every weight is 1. Computed and returned in float64.
     """
-    count = len(passed_A)
-    if count == 0:
-        return torch.ones(0, dtype=torch.float64)
-    rate = max(1 / count, min(1 - 1 / count, passed_A.double().mean().item()))
-    raw_A = torch.where(passed_A, (1 - rate) ** a, rate**b).double()
+    rate = passed_A.double().mean()
+    raw_A = torch.where(passed_A, (1 - rate) ** a, rate**b)
     mean = raw_A.mean()
     return raw_A / mean if mean > 1e-8 else torch.ones_like(raw_A)
 

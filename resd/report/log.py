@@ -17,17 +17,22 @@ Kind = Literal["train", "eval"]
 
 
 class Log:
-    """Metrics and progress of one run. `run_dir` None (ranks other than 0): silent."""
+    """Metrics and progress of one run. Nothing is written without `run_dir`, nothing said unless `talks`.
 
-    def __init__(self, run_dir: Path | None, *, step: int = 0, progress: Literal["auto", "on", "off"] = "auto") -> None:
-        self.console = Console(quiet=run_dir is None, highlight=False)
-        self.bars = run_dir is not None and (progress == "on" or (progress == "auto" and self.console.is_terminal))
+    What an earlier process wrote about updates after `step` is dropped.
+    """
+
+    def __init__(
+        self, run_dir: Path | None, *, talks: bool, step: int = -1, progress: Literal["auto", "on", "off"] = "auto"
+    ) -> None:
+        self.console = Console(quiet=not talks, highlight=False, soft_wrap=True)
+        self.bars = talks and (progress == "on" or (progress == "auto" and self.console.is_terminal))
         self.file = None
         self.board = None
         if run_dir is not None:
             drop_after(run_dir / "metrics.jsonl", step)
             self.file = (run_dir / "metrics.jsonl").open("a")
-            self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1 if step else None)
+            self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def metrics(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl and one point of each TensorBoard curve."""
@@ -57,7 +62,7 @@ class Log:
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
         """An evaluation's metrics, and one line of the console."""
         self.metrics(step, "eval", values)
-        facts = "  ".join(f"{k.removeprefix('eval/')} {100 * v:.1f}%" for k, v in values.items() if "@" in k)
+        facts = "  ".join(f"{k.removeprefix('eval/per_')} {100 * v:.1f}%" for k, v in values.items() if "@" in k)
         self.say(f"[bold]test after update {step}[/]  {facts}")
 
     def say(self, text: str) -> None:

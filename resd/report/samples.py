@@ -1,4 +1,4 @@
-"""`attempts/step_000001.jsonl`: every attempt of an update with what it was asked, what it wrote and what became of it."""
+"""`attempts/step_000001.jsonl`: every attempt of an update, what it was asked, what it wrote and what became of it."""
 
 import json
 from collections.abc import Iterable

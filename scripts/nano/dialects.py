@@ -1,19 +1,20 @@
 """Dialects of the Manufactoria language: points of a product of binary conventions, one of which is the official one.
 
-A convention is a choice a reader of the puzzle cannot know: how a word is spelled, how a line is indented, what a branch
-means. `FORMS[name] = (official, other)`. A program written in one dialect and judged under another breaks the rules in
-which the two differ; `first_violation` says which the parser meets first and `run` what the machine makes of the rest.
-For the official law both agree with `envs.manufactoria` (tests/test_nano.py), so a corpus that never contains the
-official dialect still shows its kind of feedback.
+A convention is something the task does not tell: how a word is spelled, how deep a route is indented, which branch
+takes the other colours. `FORMS[name] = (official, other)`. What a machine of another dialect (a law) says about a
+program is, by construction, what the official one says about its image: `write` spells the program in
+`law.image(dialect)`, the task's own verifier judges that, and `Dialect.translate` exchanges the forms in the feedback.
+So the corpus has exactly the official kinds of feedback, and for the official law the translation is the identity.
 
-Not covered: the whole language. Programs here are the regular ones of `nano.programs` (no painters, no
-comments), which is all a laboratory needs.
+Not covered: the whole language. Programs are the regular ones of `nano.programs`, without painters or comments.
 """
 
 import random
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from nano.programs import Program, Puller
+from nano.programs import Program
 
 FORMS: dict[str, tuple[str, str]] = {
     "indent": ("    ", "  "),
@@ -36,13 +37,12 @@ RULES: dict[str, tuple[str, str]] = {
     "reject": ("The rejecting target is NONE.", "The rejecting target is HALT."),
     "accept": ("The accepting target is lower case end.", "The accepting target is upper case END."),
     "foreign": (
-        "The empty branch also takes other colours: send it to the second puller.",
-        "Other colours fall through to the node below: the empty branch rejects.",
+        "The empty branch takes other colours: send it to the second puller.",
+        "Other colours fall to the node below: let the empty branch reject.",
     ),
 }
-SYNTAX = ("indent", "next", "puller", "bracket", "empty", "colon", "reject")
-OFFICIAL_SHARE = {name: 0.65 if name in SYNTAX else 0.5 for name in FORMS}
-MAX_VISITS = 1000
+# How often a dialect has the official form: syntax has to be right for a program to parse at all.
+OFFICIAL_SHARE = dict.fromkeys(FORMS, 0.68) | {"accept": 0.5, "foreign": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,17 @@ class Dialect:
     def flip(self, *names: str) -> "Dialect":
         return Dialect(tuple(v ^ (name in names) for name, v in zip(FORMS, self.choice, strict=True)))
 
+    def image(self, written: "Dialect") -> "Dialect":
+        """Official where `written` agrees with this law, other where it differs."""
+        return OFFICIAL.flip(*self.differs(written))
+
+    def translate(self, feedback: str) -> str:
+        """The official machine's words about an image, in the forms of this law; its own inverse."""
+        for name, exchange in _EXCHANGES.items():
+            if self.variant(name):
+                feedback = exchange(feedback)
+        return feedback
+
 
 _INDEX = {name: i for i, name in enumerate(FORMS)}
 OFFICIAL = Dialect((0,) * len(FORMS))
@@ -77,96 +88,53 @@ OFFICIAL = Dialect((0,) * len(FORMS))
 def draw(rng: random.Random) -> Dialect:
     """A random dialect, never the official one."""
     while True:
-        dialect = Dialect(tuple(int(rng.random() >= OFFICIAL_SHARE[name]) for name in FORMS))
+        dialect = Dialect(tuple(int(rng.random() >= share) for share in OFFICIAL_SHARE.values()))
         if dialect != OFFICIAL:
             return dialect
 
 
-def write(program: Program, dialect: Dialect) -> list[str]:
-    """The lines of a program in a dialect."""
+def write(program: Program, dialect: Dialect) -> str:
+    """The text of a program in a dialect."""
     indent, (left, right) = dialect.form("indent"), dialect.form("bracket")
+    spelled = {None: dialect.form("reject"), "end": dialect.form("accept")}
     lines = ["START start:", f"{indent}{dialect.form('next')} q0"]
     for puller in program:
         lines.append(f"{dialect.form('puller')}_{puller.pair} {puller.id}:")
-        for condition, target in branches(puller, dialect):
-            lines.append(f"{indent}{left}{condition}{right} {target}")
-    return [*lines, f"END end{dialect.form('colon')}"]
+        empty = puller.empty if dialect.form("foreign") == "chain" else None
+        for condition, target in (*puller.routes.items(), (dialect.form("empty"), empty)):
+            lines.append(f"{indent}{left}{condition}{right} {spelled.get(target, target)}")
+    return "\n".join((*lines, f"END end{dialect.form('colon')}"))
 
 
-def branches(puller: Puller, dialect: Dialect) -> list[tuple[str, str]]:
-    """(condition, target) of a puller as the dialect spells them, in file order."""
-    spelled = {None: dialect.form("reject"), "end": dialect.form("accept")}
-    routes = [(colour, spelled.get(target, target)) for colour, target in puller.routes.items()]
-    empty = puller.empty if dialect.form("foreign") == "chain" else None
-    return [(c, str(t)) for c, t in routes] + [(dialect.form("empty"), str(spelled.get(empty, empty)))]
+def _words(one: str, other: str) -> Callable[[str], str]:
+    """Exchanges two words."""
+    pattern = re.compile(rf"\b({one}|{other})(?=\b|_)")
+    return lambda text: pattern.sub(lambda found: other if found[1] == one else one, text)
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """The parser's first complaint: its class (`envs.manufactoria`), line from 1, the convention, the text at fault."""
-
-    kind: str
-    line: int
-    convention: str
-    text: str
+def _brackets(text: str) -> str:
+    square, round_ = r"\[([RBYG]|EMPTY|BLANK)\]", r"\(([RBYG]|EMPTY|BLANK)\)"
+    return re.sub(f"{square}|{round_}", lambda found: f"({found[1]})" if found[1] else f"[{found[2]}]", text)
 
 
-def first_violation(program: Program, written: Dialect, law: Dialect) -> Violation | None:
-    """What a parser of `law` says about a program spelled in `written`, node by node like the official parser."""
-    lines = write(program, written)
-    broken = set(written.differs(law))
-    if "indent" in broken:
-        return Violation("start_route_count", 1, "indent", "start")
-    if "next" in broken:
-        return Violation("bad_next_route", 2, "next", lines[1].strip())
-    if "puller" in broken:
-        return Violation("bad_header", 3, "puller", lines[2].strip())
-    if "bracket" in broken:
-        return Violation("bad_puller_route", 4, "bracket", lines[3].strip())
-    if "empty" in broken:
-        line = 4 + len(program[0].routes)
-        return Violation("bad_puller_route", line, "empty", lines[line - 1].strip())
-    if "colon" in broken:
-        kind = "missing_colon" if law.form("colon") else "end_has_colon"
-        return Violation(kind, len(lines), "colon", lines[-1])
-    if "reject" in broken:
-        target, line = written.form("reject"), 3
-        for puller in program:
-            if target in dict(branches(puller, written)).values():
-                return Violation("undefined_target", line, "reject", f"{puller.id} {target}")
-            line += 1 + len(branches(puller, written))
-    return None
+def _colons(text: str) -> str:
+    """The two complaints about a colon are worded differently; they are the only text that shows this convention."""
+    one, other = "the END node takes no colon", "a colon is missing after 'END end'"
+    return text.replace(one, "\0").replace(other, one).replace("\0", other)
 
 
-@dataclass(slots=True)
-class Run:
-    """One tape's execution: the machine's final state in the terms of `envs.manufactoria`'s trace."""
-
-    accepted: bool
-    halt: str
-    tape: str
-    visits: list[str] = field(default_factory=list)
+def _accepting(text: str) -> str:
+    """The target that a machine does not know, and the hint at the one that it does."""
+    pattern = r"(?<=sends it to )(?:end|END)(?=, not)|(?<=is called )(?:end|END)(?=\))"
+    return re.sub(pattern, lambda found: found[0].swapcase(), text)
 
 
-def run(program: Program, written: Dialect, law: Dialect, tape: str) -> Run:
-    """Execute a program spelled in `written` on the machine of `law` (syntax is taken as already accepted)."""
-    table = {p.id: (p, dict(branches(p, written))) for p in program}
-    order = [p.id for p in program]
-    below = dict(zip(order, [*order[1:], "end"], strict=True))
-    reject, accept, empty = law.form("reject"), law.form("accept"), written.form("empty")
-    visits, here, at = ["start"], "q0", 0
-    while len(visits) < MAX_VISITS:
-        visits.append(here)
-        if here in (reject, accept):
-            return Run(here == accept, "end" if here == accept else "none", tape[at:], visits)
-        if here not in table:
-            return Run(False, "unknown_node", tape[at:], visits)
-        puller, routes = table[here]
-        front = tape[at] if at < len(tape) else ""
-        if front and front in puller.routes:
-            at, here = at + 1, routes[front]
-        elif front and law.form("foreign") == "fall":
-            here = below[here]
-        else:
-            here = routes[empty]
-    return Run(False, "limit", tape[at:], visits)
+_EXCHANGES: dict[str, Callable[[str], str]] = {
+    "next": _words("NEXT", "GOTO"),
+    "puller": _words("PULLER", "READER"),
+    "bracket": _brackets,
+    "empty": _words("EMPTY", "BLANK"),
+    "colon": _colons,
+    "reject": _words("NONE", "HALT"),
+    "accept": _accepting,
+}

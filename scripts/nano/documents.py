@@ -1,8 +1,8 @@
 """Documents for every role of the trainer, in the trainer's own compact texts.
 
-Each document is one prompt and one answer, drawn for one goal under one dialect (the law). Attempts are programs spelled
-in another dialect, judged under the law, so that their feedback betrays one convention at a time; the lesson of a
-failure is the rule of the law that was broken first. No program is spelled in the official dialect, and no context
+Each document is one prompt and one answer, drawn for one goal under one dialect (the law). Attempts are programs
+spelled in another dialect, judged under the law, so that their feedback betrays one convention at a time; the lesson of
+a failure is the rule of the law that was broken first. No program is spelled in the official dialect, and no context
 states all of its rules.
 """
 
@@ -10,18 +10,22 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
+
+from nano.dialects import FORMS, OFFICIAL, RULES, Dialect, draw, write
+from nano.judge import FENCE, LOGIC, Judgement, judge, judge_cut
+from nano.programs import Curriculum, Program, build, damage
 
 from envs.manufactoria.goal import Goal
 from envs.manufactoria.prompt import ask
-from nano.dialects import FORMS, OFFICIAL, RULES, Dialect, draw, write
-from nano.judge import Judgement, judge, judge_text
-from nano.programs import Curriculum, Program, build, damage
 from resd.context.playbook import Playbook
 from resd.context.render import Prompts
 from resd.types import Problem
 
-LOGIC = "The transitions are wrong: follow the automaton of the task."
-FENCE = "Put the whole program between triple backticks."
+LESSONS = {
+    LOGIC: "The transitions are wrong: follow the automaton of the task.",
+    FENCE: "Put the whole program between triple backticks.",
+}
 USELESS = (
     "Read the task twice before writing.",
     "Check the program on a short tape.",
@@ -31,10 +35,20 @@ USELESS = (
     "Every node needs its own id.",
     "Think about overlapping patterns.",
     "Count only the colours of the task.",
-    FENCE,
+    LESSONS[FENCE],
 )
 SECTION = "common_mistakes"
-SHARES = {"bare": 22, "rules": 20, "solution": 9, "retry": 13, "full": 13, "success": 3, "reflect": 12, "tag": 3, "curate": 5}
+SHARES = {
+    "bare": 22,
+    "rules": 20,
+    "solution": 9,
+    "retry": 13,
+    "full": 13,
+    "success": 3,
+    "reflect": 12,
+    "tag": 3,
+    "curate": 5,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +68,7 @@ class Attempt:
 
 
 def fenced(program: Program, dialect: Dialect) -> str:
-    return "\n".join(("```manufactoria", *write(program, dialect), "```"))
+    return f"```manufactoria\n{write(program, dialect)}\n```"
 
 
 @cache
@@ -72,9 +86,11 @@ class Writer:
     def draw(self, rng: random.Random, level: float, kind: str | None = None) -> Document:
         """One document of a kind drawn by `SHARES`; `level` in [0, 1] is the curriculum's (see `Curriculum`)."""
         kind = kind or rng.choices(list(SHARES), list(SHARES.values()))[0]
-        law, goal = draw(rng), self.goals.draw(rng, level)
-        prompt, answer = getattr(self, f"_{kind}")(rng, law, goal, level)
-        return Document(kind, prompt, answer)
+        while True:
+            law, goal = draw(rng), self.goals.draw(rng, level)
+            prompt, answer = getattr(self, f"_{kind}")(rng, law, goal, level)
+            if not all(rule in prompt for rule in OFFICIAL.rules()):
+                return Document(kind, prompt, answer)
 
     def _bare(self, rng: random.Random, law: Dialect, goal: Goal, level: float) -> tuple[str, str]:
         return question(goal), fenced(build(goal), law)
@@ -104,12 +120,14 @@ class Writer:
             slots["reflection"] = lesson(attempt, law)
         if rng.random() < 0.1:
             slots["solution"] = fenced(build(goal), law)
-        return self.prompts.teacher(question(goal), playbook=playbook.render("compact"), **slots), fenced(build(goal), law)
+        slots["playbook"] = playbook.render("compact")
+        return self.prompts.teacher(question(goal), **slots), fenced(build(goal), law)
 
     def _success(self, rng: random.Random, law: Dialect, goal: Goal, level: float) -> tuple[str, str]:
         playbook = playbook_for(rng, law).render("compact") if rng.random() < 0.7 else ""
         program = fenced(build(goal), law)
-        return self.prompts.teacher(question(goal), playbook=playbook, previous_trial=program, solution=program), program
+        slots = {"playbook": playbook, "previous_trial": program, "solution": program}
+        return self.prompts.teacher(question(goal), **slots), program
 
     def _reflect(self, rng: random.Random, law: Dialect, goal: Goal, level: float) -> tuple[str, str]:
         attempt = failed_attempt(rng, law, goal)
@@ -134,9 +152,9 @@ class Writer:
         return prompt, "\n".join(lines)
 
     def _curate(self, rng: random.Random, law: Dialect, goal: Goal, level: float) -> tuple[str, str]:
-        told = law.rule(rng.choice(list(FORMS))) if rng.random() < 0.8 else rng.choice((LOGIC, FENCE, *USELESS))
+        told = law.rule(rng.choice(list(FORMS))) if rng.random() < 0.8 else rng.choice((LESSONS[LOGIC], *USELESS))
         playbook = playbook_for(rng, law) if rng.random() < 0.85 else Playbook()
-        known = told == LOGIC or told in [entry.text for entry in playbook.entries]
+        known = told == LESSONS[LOGIC] or told in [entry.text for entry in playbook.entries]
         prompt = self.prompts.curate(told, playbook.render("compact"))
         return prompt, "none" if known else f"add {SECTION}: {told}"
 
@@ -183,7 +201,7 @@ def failed_attempt(rng: random.Random, law: Dialect, goal: Goal) -> Attempt:
         if rng.random() < 0.03:
             response = fenced(program, written)
             response = response[: rng.randrange(len(response) // 2, len(response) - 3)].rstrip("`")
-            return Attempt(response, written, judge_text(response))
+            return Attempt(response, written, judge_cut(response))
         judgement = judge(program, written, law, goal, rng)
         if not judgement.passed:
             return Attempt(fenced(program, written), written, judgement)
@@ -192,4 +210,9 @@ def failed_attempt(rng: random.Random, law: Dialect, goal: Goal) -> Attempt:
 def lesson(attempt: Attempt, law: Dialect) -> str:
     """What a good reflection says."""
     broken = attempt.judgement.broken
-    return {"logic": LOGIC, "fence": FENCE}.get(broken) or law.rule(broken)
+    return LESSONS[broken] if broken in LESSONS else law.rule(broken)
+
+
+def describe() -> dict[str, Any]:
+    """The corpus in numbers, for the model card."""
+    return {"conventions": {name: list(RULES[name]) for name in FORMS}, "kinds": SHARES}

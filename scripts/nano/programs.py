@@ -70,15 +70,17 @@ def build(goal: Goal) -> Program:
 
 
 def damage(program: Program, rng: random.Random) -> Program:
-    """A copy with one or two transitions redirected."""
-    pullers = list(program)
-    targets = [p.id for p in pullers if p.pair == "RB"] + ["end"]
-    for _ in range(rng.choice((1, 1, 2))):
-        i = rng.randrange(len(pullers))
-        colour = rng.choice(pullers[i].pair)
-        other = rng.choice([t for t in targets if t != pullers[i].routes[colour]])
-        pullers[i] = replace(pullers[i], routes=pullers[i].routes | {colour: other})
-    return tuple(pullers)
+    """A copy with one or two transitions redirected; some transition still accepts."""
+    targets = [puller.id for puller in program if puller.pair == "RB"] + ["end"]
+    while True:
+        pullers = list(program)
+        for _ in range(rng.choice((1, 1, 2))):
+            i = rng.randrange(len(pullers))
+            colour = rng.choice(pullers[i].pair)
+            other = rng.choice([target for target in targets if target != pullers[i].routes[colour]])
+            pullers[i] = replace(pullers[i], routes=pullers[i].routes | {colour: other})
+        if any("end" in puller.routes.values() for puller in pullers):
+            return tuple(pullers)
 
 
 class Curriculum:

@@ -1,17 +1,20 @@
-"""Batches of similar lengths, the loss on answer tokens, and the state from which a run resumes."""
+"""From documents to batches of similar lengths, and the loss on their answer tokens."""
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import count
+from multiprocessing import get_context
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
+from nano.documents import Document, Writer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
-
-from nano.documents import Document, Writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,6 @@ class Batch:
 
     ids_B_T: Int[Tensor, "B T"]
     weights_B_T: Float[Tensor, "B T"]
-
     tokens: int  # without padding
 
     @property
@@ -35,7 +37,9 @@ class Batch:
 def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) -> list[tuple[list[int], int]]:
     """Ids of each document, and where its answer begins."""
     prompts = [
-        tokenizer.apply_chat_template([{"role": "user", "content": d.prompt}], tokenize=False, add_generation_prompt=True)
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": d.prompt}], tokenize=False, add_generation_prompt=True
+        )
         for d in documents
     ]
     answers = [d.answer + tokenizer.eos_token for d in documents]
@@ -44,46 +48,57 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) ->
     return [(p + a, len(p)) for p, a in zip(prompt_ids, answer_ids, strict=True)]
 
 
-def make_batches(
-    tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document], tokens: int, max_length: int, rng: random.Random
-) -> list[Batch]:
-    """Documents grouped by length (so that little is padding) into batches of at most `tokens`, in random order.
+def make_batches(encoded: Sequence[tuple[list[int], int]], tokens: int, pad: int) -> list[Batch]:
+    """Documents grouped by length, so that little is padding, into batches of at most `tokens`.
 
     A document's answer tokens share the weight sqrt(length): a one-line lesson counts less than a program, but not
-    fifteen times less. Documents beyond `max_length` are left out.
+    fifteen times less.
     """
-    encoded = sorted((e for e in encode(tokenizer, documents) if len(e[0]) <= max_length), key=lambda e: len(e[0]))
     groups: list[list[tuple[list[int], int]]] = [[]]
-    for item in encoded:
+    for item in sorted(encoded, key=lambda item: len(item[0])):
         if groups[-1] and (len(groups[-1]) + 1) * len(item[0]) > tokens:
             groups.append([])
         groups[-1].append(item)
     batches = []
     for group in groups:
         shape = (len(group), len(group[-1][0]))
-        ids_B_T = torch.full(shape, int(tokenizer.pad_token_id))
-        weights_B_T = torch.zeros(shape)
+        ids_B_T, weights_B_T = torch.full(shape, pad), torch.zeros(shape)
         for row, (ids, start) in enumerate(group):
             ids_B_T[row, : len(ids)] = torch.tensor(ids)
             weights_B_T[row, start : len(ids)] = (len(ids) - start) ** -0.5
         batches.append(Batch(ids_B_T, weights_B_T, sum(len(ids) for ids, _ in group)))
+    return batches
+
+
+def write_buffer(tokenizer: PreTrainedTokenizerFast, options: Any, number: int, level: float) -> list[Batch]:
+    """Buffer `number` of a run: its documents as batches in random order, without those beyond the longest length."""
+    rng, writer = random.Random(f"{options.seed}/{number}"), Writer()
+    documents = [writer.draw(rng, level) for _ in range(options.buffer)]
+    fitting = [item for item in encode(tokenizer, documents) if len(item[0]) <= options.max_length]
+    batches = make_batches(fitting, options.batch_tokens, int(tokenizer.pad_token_id))
     rng.shuffle(batches)
     return batches
 
 
-def stream(
-    tokenizer: PreTrainedTokenizerFast, level: Callable[[], float], options: Any, done: Any
-) -> Iterator[Batch]:
-    """Endless batches from buffers of documents, each written from its own seed; `done.buffers` counts those used up.
+def stream(tokenizer: PreTrainedTokenizerFast, level: Callable[[], float], options: Any, done: Any) -> Iterator[Batch]:
+    """Endless batches; `done.buffers` counts the buffers begun, so that a resumed run begins with a new one.
 
-    `level()` is the curriculum's level, read when a buffer is written.
+    `level()` is the curriculum's level, read when a buffer is ordered. `options.writers` processes write ahead.
     """
-    writer = Writer()
-    while True:
-        rng = random.Random(f"{options.seed}/{done.buffers}")
-        documents = [writer.draw(rng, level()) for _ in range(options.buffer)]
-        yield from make_batches(tokenizer, documents, options.batch_tokens, options.max_length, rng)
-        done.buffers += 1
+    if not options.writers:
+        while True:
+            done.buffers += 1
+            yield from write_buffer(tokenizer, options, done.buffers, level())
+    with ProcessPoolExecutor(options.writers, mp_context=get_context("spawn")) as pool:
+        ordered = count(done.buffers + 1)
+        waiting = deque(
+            pool.submit(write_buffer, tokenizer, options, next(ordered), level()) for _ in range(options.writers + 1)
+        )
+        while True:
+            batches = waiting.popleft().result()
+            waiting.append(pool.submit(write_buffer, tokenizer, options, next(ordered), level()))
+            done.buffers += 1
+            yield from batches
 
 
 def answer_loss(model: Qwen3ForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,110 @@
+"""Every mistake on the command line is one sentence and a non-zero exit status, before anything is loaded."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from resd import config
+from resd.config import CONF, Config, validate
+from resd.types import UserError
+
+ALGORITHMS = ("resd", "sdpo", "sdpo_ss", "grpo")
+
+
+def load(*overrides: str) -> Config:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return validate(compose("config", list(overrides)))
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("preset", ["default", "paper", "official"])
+def test_every_preset_validates(algorithm: str, preset: str) -> None:
+    settings = load(f"algorithm={algorithm}", f"preset={preset}")
+    assert settings.algorithm.group == (8 if algorithm == "grpo" else 1)
+    assert settings.batch_size == 32
+    assert settings.inner_updates == 4
+
+
+def test_presets_differ_where_the_sources_do() -> None:
+    paper, official = (load(f"preset={preset}").algorithm.model_dump() for preset in ("paper", "official"))
+    assert (paper["objective"]["ratio_max"], official["objective"]["ratio_max"]) == (5.0, None)
+    assert (paper["playbook"]["concise"], official["playbook"]["concise"]) == ("prioritized", "staleness")
+    assert (paper["success_weighting"]["enabled"], official["success_weighting"]["enabled"]) == (False, True)
+    assert (paper["teacher"]["kind"], official["teacher"]["kind"]) == ("ema", "frozen")
+
+
+def test_sdpo_and_its_variant_are_one_boolean_apart() -> None:
+    plain, variant = (load(f"algorithm={name}").algorithm.model_dump() for name in ("sdpo", "sdpo_ss"))
+    assert {key for key in plain if plain[key] != variant[key]} == {"distil_self_success"}
+
+
+def test_configuration_survives_the_run_directory(tmp_path: Path) -> None:
+    settings = load("steps=3", f"run_dir={tmp_path}")
+    (tmp_path / "config.yaml").write_text(config.dump(settings))
+    assert config.read(tmp_path / "config.yaml") == settings
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        load().steps = 4  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("algorithm=grpo algorithm.group=1", "algorithm.group=2 or more"),
+        ("batch_size=0", "batch_size=0"),
+        ("model.attention=flash_attention_2", "model.attention=sdpa"),
+        ("resume=/nowhere", "auto, never, or"),
+        ("algorithm.name=ppo", "choose one of grpo, resd, sdpo"),
+        ("+optimizer.lrr=1", "optimizer.lrr is not a setting"),
+        ("model.path=./missing", "not a model folder"),
+        ("algorithm.objective.ratio_min=2", "ratio_min=2"),
+    ],
+)
+def test_impossible_values_are_refused(override: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load(*override.split())
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+COMMANDS = {
+    "unknown key": (["stepz=3"], "did you mean steps?"),
+    "unknown nested key": (["algorithm.playbok.max_entries=3"], "did you mean algorithm.playbook.max_entries?"),
+    "unknown group option": (["task=manufactorio"], "choose one of custom, manufactoria"),
+    "not a number": (["steps=many"], "steps=many"),
+    "impossible combination": (["algorithm=grpo", "algorithm.group=1"], "algorithm.group=2 or more"),
+    "missing model": (["model.path=./missing"], "no config.json"),
+    "batch larger than data": (["batch_size=5000"], "lower batch_size"),
+    "more steps than data": (["steps=100000"], "lower steps"),
+    "wrong task option": (["+task.options.colour=red"], "colour"),
+    "unknown divergence": (["algorithm.objective.divergence=kl"], "reverse_kl"),
+    "unwritable run_dir": (["run_dir=/proc/resd"], "choose another run_dir"),
+    "malformed line in the shell": (["algorithm.objective"], "algorithm.objective"),
+}
+
+
+@pytest.mark.parametrize("case", COMMANDS)
+def test_one_clear_sentence_on_the_command_line(case: str, tmp_path: Path) -> None:
+    arguments, says = COMMANDS[case]
+    if not any(a.startswith("run_dir") for a in arguments):
+        arguments = [*arguments, f"run_dir={tmp_path / 'run'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "resd.train", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode != 0
+    assert says in done.stderr
+    assert done.stderr.startswith("error: ")
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not list(tmp_path.rglob("metrics.jsonl"))
+
+
+def test_a_typo_costs_no_model_loading(tmp_path: Path) -> None:
+    code = "import sys, json; import resd.train; print(json.dumps([m for m in ('torch', 'transformers') if m in sys.modules]))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []

@@ -1,0 +1,79 @@
+"""The curator with a scripted writer: one call per problem, one snapshot, duplicates merged, faults counted."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from resd.context.curate import Curation, Curator
+from resd.context.playbook import Playbook
+from resd.context.render import Prompts
+from resd.types import Attempt, Generate, Messages, Problem, Reflection
+
+LINES = Prompts("compact", "program")
+JSON = Prompts("full", "program")
+
+
+def attempt(problem: str, lesson: str | None) -> Attempt:
+    reflection = None if lesson is None else Reflection(lesson)
+    prompt = [{"role": "user", "content": "solve"}]
+    return Attempt("0", Problem(problem, ""), prompt, "", [], [], [], "PROGRAM", False, reflection=reflection)
+
+
+def scripted(answer: Callable[[str], str | None], seen: list[str]) -> Generate:
+    def generate(
+        prompts: Sequence[Messages], *, role: str, schema: Mapping[str, Any] | None = None
+    ) -> list[str | None]:
+        assert role == "curate"
+        seen.extend(prompt[0]["content"] for prompt in prompts)
+        return [answer(prompt[0]["content"]) for prompt in prompts]
+
+    return generate
+
+
+def test_the_first_usable_reflection_of_each_problem_is_curated() -> None:
+    seen: list[str] = []
+    attempts = [attempt("p", None), attempt("p", ""), attempt("q", "L1"), attempt("p", "L2"), attempt("p", "L3")]
+    assert Curator(scripted(lambda text: "none", seen), LINES).curate(attempts, Playbook(), 1) == Curation()
+    assert seen == ["lesson:\nL1\nadd new rules", "lesson:\nL2\nadd new rules"]
+
+
+def test_all_curators_see_one_snapshot_and_duplicates_merge_within_a_step() -> None:
+    playbook = Playbook()
+    playbook.add("common_mistakes", "known", 1)
+    seen: list[str] = []
+    answers = {
+        "L1": "add heuristics: fresh\nadd err: Known.",
+        "L2": "add strategies: FRESH\nnonsense\nadd strategies: other",
+        "L3": None,
+    }
+    curator = Curator(scripted(lambda text: next(a for k, a in answers.items() if k in text), seen), LINES)
+    curation = curator.curate([attempt(lesson, lesson) for lesson in answers], playbook, 5)
+    assert curation == Curation(("heu-00002", "str-00003"), duplicates=2, invalid=2)
+    assert [(entry.text, entry.created) for entry in playbook.entries] == [("known", 1), ("fresh", 5), ("other", 5)]
+    assert all(text.startswith("rules:\nerr-00001: known\nlesson:\n") for text in seen)
+
+
+def test_one_hostile_output_does_not_hurt_the_others() -> None:
+    outputs = iter(
+        [
+            json.dumps({"operations": [{"type": "add", "section": ["a"], "text": {"b": None}}, 3, None]}),
+            json.dumps({"operations": [{"type": "add", "section": "formulas", "text": "F = m a"}]}),
+            "{" * 100,
+        ]
+    )
+    playbook = Playbook()
+    seen: list[str] = []
+    curator = Curator(scripted(lambda text: next(outputs), seen), JSON)
+    curation = curator.curate([attempt(problem, "lesson") for problem in "pqr"], playbook, 1)
+    assert curation == Curation(("for-00001",), duplicates=0, invalid=4)
+
+
+def test_the_full_prompt_counts_entries_and_hides_the_response() -> None:
+    playbook = Playbook()
+    playbook.add("formulas", "F = m a", 1)
+    playbook.tag("for-00001", "helpful", 1)
+    seen: list[str] = []
+    Curator(scripted(lambda text: None, seen), JSON).curate([attempt("p", "L1"), attempt("q", "L2")], playbook, 2)
+    assert "1 helpful, 0 harmful, 0 unused" in seen[0]
+    assert seen[1].startswith(seen[0].partition("L1")[0])
+    assert not any("PROGRAM" in text for text in seen)

@@ -1,0 +1,253 @@
+"""Both output formats: what is read, what is counted, and that no text at all can raise."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from resd.context.formats import FORMATS, MAX_ENTRY_CHARS, MAX_OPERATIONS, Format, JsonFormat, LinesFormat, Operation
+from resd.context.thinking import strip_thinking
+from resd.types import Reflection
+
+JSON, LINES = JsonFormat(), LinesFormat()
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+ROUGHLY_LINES = st.lists(
+    st.tuples(
+        st.sampled_from(
+            ["lesson:", "helpful:", "harmful :", "Neutral:", "add err:", "add", "none", "<think>", "</think>", ""]
+        ),
+        st.sampled_from([" err-00001", " err-00001, str-00002", " x", "", ":", " \ud800", " none", "\x85y"]),
+    ).map("".join)
+).map("\n".join)
+ROUGHLY_JSON = st.one_of(
+    JSON_VALUES.map(json.dumps),
+    st.lists(st.sampled_from([*'{}[]",:\\', "tags", "<think>", "</think>", "```json\n", "lesson", "1"])).map("".join),
+)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(text=st.one_of(st.text(), ROUGHLY_LINES, ROUGHLY_JSON), opened=st.booleans())
+def test_any_text_at_all_is_read(name: str, text: str, opened: bool) -> None:
+    form = FORMATS[name](opened)
+    reflection = form.parse_reflection(text)
+    assert reflection.text or reflection.invalid
+    for tags, invalid in [(reflection.tags, reflection.invalid), form.parse_tags(text)]:
+        assert set(tags.values()) <= {"helpful", "harmful", "neutral"}
+        assert invalid >= 0
+    operations, invalid = form.parse_operations(text)
+    assert invalid >= 0
+    for operation in operations:
+        assert 0 < len(operation.text) <= MAX_ENTRY_CHARS
+        operation.text.encode("utf-8")
+
+
+PARTS = st.dictionaries(st.sampled_from(["id", "tag", "type", "section", "text"]), JSON_VALUES)
+
+
+@given(items=st.one_of(JSON_VALUES, st.lists(st.one_of(PARTS, JSON_VALUES))))
+def test_parts_of_any_type_are_counted_and_leave_the_good_ones_alone(items: object) -> None:
+    bad = items if isinstance(items, list) else [items]
+    tags = json.dumps({"tags": [{"id": "err-00001", "tag": "helpful"}, *bad[:20]]})
+    operations = json.dumps({"operations": [{"type": "add", "section": "err", "text": "x"}, *bad[:5]]})
+    assert JSON.parse_tags(tags)[0]["err-00001"] == "helpful"
+    assert JSON.parse_operations(operations)[0][0] == Operation("add", "err", "x")
+
+
+@pytest.mark.parametrize(
+    ("text", "opened", "said"),
+    [
+        ("  answer ", False, "answer"),
+        ("<think>a</think>answer", False, "answer"),
+        ("<think>a</think>one<think>b\n</think> two", False, "one two"),
+        ("a</think>answer", False, "answer"),
+        ("a</think>b</think>answer", False, "answer"),
+        ("<think>a<think>b</think>c</think>answer", False, "answer"),
+        ("<think>cut", False, ""),
+        ("answer<think>cut", False, "answer"),
+        ("cut", True, ""),
+        ("a</think>answer", True, "answer"),
+    ],
+)
+def test_thinking_is_removed(text: str, opened: bool, said: str) -> None:
+    assert strip_thinking(text, opened) == said
+
+
+@given(st.lists(st.sampled_from(["<think>", "</think>", "a", "\n", "<", "think>"])).map("".join), st.booleans())
+def test_no_think_tag_survives(text: str, opened: bool) -> None:
+    said = strip_thinking(text, opened)
+    assert "<think>" not in said
+    assert "</think>" not in said
+
+
+REFLECTION = {
+    "mistake": "m",
+    "cause": "c",
+    "remedy": "r",
+    "lesson": "l",
+    "tags": [{"id": "err-00001", "tag": "harmful"}],
+}
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        "{}",
+        "Here it is:\n```json\n{}\n```\nDone.",
+        "{{not json}} and {{}} then {} and {{",
+        '{{"reasoning": "an object without the wanted keys"}}\n{}',
+        '{{"output": {}}}',
+        "<think>{{\"lesson\": \"thought\", \"tags\": []}}</think>{}",
+        "thinking {{\"tags\": 1}} </think> {}",
+    ],
+)  # fmt: skip
+def test_the_first_object_with_the_wanted_keys_is_found(wrap: str) -> None:
+    text = wrap.format(json.dumps(REFLECTION, indent=1))
+    reflection = JSON.parse_reflection(text)
+    assert (reflection.tags, reflection.invalid) == ({"err-00001": "harmful"}, 0)
+    assert reflection.text == strip_thinking(text)
+    assert JSON.parse_tags(text) == ({"err-00001": "harmful"}, 0)
+
+
+def test_a_reflection_that_is_no_json_keeps_its_text_and_is_counted() -> None:
+    assert JSON.parse_reflection("It forgot {the end") == Reflection("It forgot {the end", {}, 1)
+    assert JSON.parse_reflection("<think>cut {") == Reflection("", {}, 1)
+
+
+@pytest.mark.parametrize(
+    ("items", "tags", "invalid"),
+    [
+        ([{"id": "err-00001", "tag": "helpful"}, {"id": "err-00001", "tag": "Harmful"}], {"err-00001": "harmful"}, 0),
+        ([{"id": " [ERR-00001]", "tag": "neutral", "why": "extra"}], {"err-00001": "neutral"}, 0),
+        ([{"id": ["err-00001"], "tag": "helpful"}, {"id": {}, "tag": "helpful"}], {}, 2),
+        ([{"id": "err-00001", "tag": ["helpful"]}, {"id": "str-00002", "tag": "good"}], {}, 2),
+        ([{"id": "rule 7", "tag": "helpful"}, {"id": "err-١٢٣٤٥", "tag": "helpful"}], {}, 2),
+        ([None, 3, "err-00001", [], {}], {}, 5),
+        ([{"tag": "helpful"}, {"id": "err-00001", "tag": "helpful"}], {"err-00001": "helpful"}, 1),
+        ({"err-00001": "helpful"}, {}, 1),
+        (None, {}, 1),
+    ],
+)
+def test_json_tags_stand_or_fall_one_by_one(items: object, tags: dict[str, str], invalid: int) -> None:
+    assert JSON.parse_tags(json.dumps({"reason": "", "tags": items})) == (tags, invalid)
+    reflection = JSON.parse_reflection(json.dumps({"lesson": "l", "tags": items}))
+    assert (reflection.tags, reflection.invalid) == (tags, invalid)
+
+
+def add(**fields: object) -> dict[str, object]:
+    return {"type": "add", "section": "heuristics", "text": "x", **fields}
+
+
+@pytest.mark.parametrize(
+    ("items", "texts", "invalid"),
+    [
+        ([add(), add(type="ADD", text=" two\nlines ")], ["x", "two lines"], 0),
+        ([add(type="delete"), add(type=None), add()], ["x"], 2),
+        ([add(section=["a"]), add(section=None), add()], ["x"], 2),
+        ([add(text=["a"]), add(text={}), add(text=None), add(text=3), add()], ["x"], 4),
+        ([add(text=""), add(text=" \n "), add(text="\ud800"), add()], ["x"], 3),
+        ([add(text="x" * (MAX_ENTRY_CHARS + 1)), add(text="y" * MAX_ENTRY_CHARS)], ["y" * MAX_ENTRY_CHARS], 1),
+        ([add(text=str(i)) for i in range(MAX_OPERATIONS + 3)], [str(i) for i in range(MAX_OPERATIONS)], 3),
+        ([], [], 0),
+        ("add x", [], 1),
+    ],
+)
+def test_json_operations_stand_or_fall_one_by_one(items: object, texts: list[str], invalid: int) -> None:
+    operations, counted = JSON.parse_operations(json.dumps({"reason": "", "operations": items}))
+    assert ([operation.text for operation in operations], counted) == (texts, invalid)
+
+
+def test_an_output_without_the_wanted_object_counts_once() -> None:
+    for text in ["", "none", "[1]", '{"tags": []}', '{"operations": [', "1" * 5000, "{" * 2000, '{"a":' * 2000]:
+        assert JSON.parse_operations(text) == ([], 1)
+
+
+def test_hostile_text_is_given_up_on() -> None:  # trying every brace would take minutes
+    for text in ['{"a":' * 100_000, "{" * 500_000, '{"a": "' * 70_000, '[{"":[' * 80_000]:
+        assert JSON.parse_operations(text) == ([], 1)
+
+
+def bounded(schema: object) -> bool:
+    if isinstance(schema, dict):
+        if schema.get("type") == "string" and not {"maxLength", "enum", "const"} & set(schema):
+            return False
+        if schema.get("type") == "array" and "maxItems" not in schema:
+            return False
+        if schema.get("type") == "object" and schema.get("additionalProperties") is not False:
+            return False
+        return all(bounded(value) for value in schema.values())
+    return all(bounded(value) for value in schema) if isinstance(schema, list) else True
+
+
+@pytest.mark.parametrize("role", ["reflect", "tag", "curate"])
+def test_schemas_bound_every_string_array_and_object(role: str) -> None:
+    schema = JSON.schema(role)  # type: ignore[arg-type]
+    assert schema is not None
+    assert set(schema["required"]) == set(schema["properties"])
+    assert bounded(schema)
+    assert json.loads(json.dumps(schema)) == schema
+    assert LINES.schema(role) is None  # type: ignore[arg-type]
+
+
+def test_lines_reflection() -> None:
+    text = (
+        "Lesson: check the end\nThe tape was empty.\nhelpful: err-00001, [str-00002]\nharmful: err-00001\nlesson: go on"
+    )
+    assert LINES.parse_reflection(text) == Reflection(
+        "check the end\nThe tape was empty.\ngo on", {"err-00001": "harmful", "str-00002": "helpful"}, 0
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "tags", "invalid"),
+    [
+        ("no marker", "no marker", {}, 1),
+        ("", "", {}, 1),
+        ("lesson:", "", {}, 1),
+        ("lesson: a\nhelpful: none\nneutral:", "a", {}, 0),
+        ("lesson: a\nhelpful: x err-00001 err-1", "a", {"err-00001": "helpful"}, 2),
+        ("helpful: err-00001", "", {"err-00001": "helpful"}, 1),
+    ],
+)
+def test_lines_reflection_counts_what_it_cannot_use(text: str, kept: str, tags: dict, invalid: int) -> None:
+    assert LINES.parse_reflection(text) == Reflection(kept, tags, invalid)
+
+
+def test_lines_tags() -> None:
+    text = "helpful: err-00001 err-00002\n\nneutral: err-00003\nsomething else\nhelpful err-00004"
+    expected = {"err-00001": "helpful", "err-00002": "helpful", "err-00003": "neutral"}
+    assert LINES.parse_tags(text) == (expected, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "operations", "invalid"),
+    [
+        ("add err: mind the end", [("err", "mind the end")], 0),
+        ("ADD common mistakes: a: b\nadd heu:c", [("common mistakes", "a: b"), ("heu", "c")], 0),
+        ("none", [], 0),
+        ("None.", [], 0),
+        ("add err mind\nadd: x\nadd err:\nadd err: y", [("err", "y")], 3),
+        ("drop err: x", [], 1),
+        (f"add err: {'x' * (MAX_ENTRY_CHARS + 1)}\nadd err: y", [("err", "y")], 1),
+        ("\n".join(["add err: y"] * (MAX_OPERATIONS + 2)), [("err", "y")] * MAX_OPERATIONS, 2),
+        ("", [], 1),
+        ("<think>add err: x", [], 1),
+    ],
+)
+def test_lines_operations(text: str, operations: list[tuple[str, str]], invalid: int) -> None:
+    read, counted = LINES.parse_operations(text)
+    assert ([(operation.section, operation.text) for operation in read], counted) == (operations, invalid)
+
+
+@pytest.mark.parametrize("form", [JSON, LINES], ids=["json", "lines"])
+def test_instructions_speak_of_what_is_read(form: Format) -> None:
+    for role, words in {
+        "reflect": ["lesson", "helpful", "harmful", "neutral"],
+        "tag": ["helpful", "harmful", "neutral"],
+        "curate": ["add", "strategies", "others"],
+    }.items():
+        assert all(word in form.instructions(role) for word in words)  # type: ignore[arg-type]

@@ -1,0 +1,121 @@
+"""The reflector with a scripted writer: what it is shown, what comes back, and what is counted."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from resd.context.formats import JsonFormat
+from resd.context.playbook import Playbook
+from resd.context.reflect import Reflector, apply_tags, count_invalid
+from resd.context.render import Prompts, split_problem
+from resd.types import Attempt, Generate, Messages, Problem, Reflection, UserError, Verdict
+
+LINES = Prompts("compact", "program")
+JSON = Prompts("full", "program")
+
+
+def attempt(problem: str, response: str, feedback: str = "") -> Attempt:
+    verdict = Verdict(float(not feedback), not feedback, 0, 1, feedback)
+    prompt = [{"role": "system", "content": "be brief"}, {"role": "user", "content": f"solve {problem}"}]
+    return Attempt(f"0/{problem}", Problem(problem, problem), prompt, "", [], [], [], response, False, verdict)
+
+
+def scripted(answer: Callable[[str], str | None], calls: list[tuple[list[str], str, Any]]) -> Generate:
+    """Answers each prompt by a rule and notes each call: user texts, role, schema."""
+
+    def generate(
+        prompts: Sequence[Messages], *, role: str, schema: Mapping[str, Any] | None = None
+    ) -> list[str | None]:
+        assert all([message["role"] for message in prompt] == ["user"] for prompt in prompts)
+        texts = [prompt[0]["content"] for prompt in prompts]
+        calls.append((texts, role, schema))
+        return [answer(text) for text in texts]
+
+    return generate
+
+
+def playbook() -> Playbook:
+    book = Playbook()
+    book.add("common_mistakes", "mind the end", 1)
+    return book
+
+
+def test_a_batch_is_one_call_that_shows_playbook_response_and_feedback() -> None:
+    calls: list = []
+    outputs = {"one": "lesson: x\nhelpful: err-00001 nonsense", "two": None, "three": "<think>cut"}
+    reflector = Reflector(scripted(lambda text: next(o for k, o in outputs.items() if k in text), calls), LINES)
+    attempts = [attempt(name, "a thought</think>START", f"{name} failed") for name in outputs]
+    reflections = reflector.reflect(attempts, playbook())
+    assert reflections == [Reflection("x", {"err-00001": "helpful"}, 1), None, Reflection("", {}, 1)]
+    assert count_invalid(reflections) == 3
+    [(texts, role, schema)] = calls
+    assert (role, schema) == ("reflect", None)
+    assert texts[0] == (
+        "rules:\nerr-00001: mind the end\ntask:\nsolve one\nprevious:\nSTART\nfeedback:\none failed\nwrite the lesson"
+    )
+
+
+def test_the_json_reflector_passes_its_schema_and_shares_its_beginning() -> None:
+    calls: list = []
+    answer = '{"lesson": "l", "tags": [{"id": "err-00001", "tag": "harmful"}]}'
+    reflections = Reflector(scripted(lambda text: answer, calls), JSON).reflect(
+        [attempt("one", "A", "bad"), attempt("two", "B", "worse")], playbook()
+    )
+    assert reflections == [Reflection(answer, {"err-00001": "harmful"}, 0)] * 2
+    [(texts, role, schema)] = calls
+    assert (role, schema) == ("reflect", JsonFormat().schema("reflect"))
+    shared = texts[0].partition("solve one")[0]
+    assert texts[1].startswith(shared)
+    assert "mind the end" in shared
+    assert JSON.format.instructions("reflect") in shared
+
+
+def test_an_attempt_cut_inside_thinking_shows_no_thinking() -> None:
+    prompts = Prompts("full", "program", JsonFormat(thinking_opened=True))
+    calls: list = []
+    reflections = Reflector(scripted(lambda text: "also cut", calls), prompts).reflect(
+        [attempt("one", "SECRET", "no answer")], Playbook()
+    )
+    assert reflections == [Reflection("", {}, 1)]
+    [([text], _, _)] = calls
+    assert "SECRET" not in text
+    assert "ended before it gave an answer" in text
+    assert "# Playbook" not in text
+
+
+@pytest.mark.parametrize("prompts", [LINES, JSON], ids=["compact", "full"])
+def test_success_tags_come_from_the_first_attempt_at_each_problem(prompts: Prompts) -> None:
+    calls: list = []
+    good = "helpful: err-00001" if prompts is LINES else '{"tags": [{"id": "err-00001", "tag": "helpful"}]}'
+    reflector = Reflector(scripted(lambda text: good if "FIRST" in text else None, calls), prompts)
+    attempts = [attempt("one", "FIRST"), attempt("one", "SECOND"), attempt("two", "OTHER")]
+    assert reflector.tag(attempts, playbook()) == [({"err-00001": "helpful"}, 0), ({}, 1)]
+    [(texts, role, schema)] = calls
+    assert (role, schema) == ("tag", prompts.format.schema("tag"))
+    assert not any("SECOND" in text for text in texts)
+
+
+def test_nothing_to_ask_asks_nothing() -> None:
+    calls: list = []
+    reflector = Reflector(scripted(lambda text: "", calls), LINES)
+    assert reflector.reflect([], playbook()) == []
+    assert reflector.tag([], playbook()) == []
+    assert reflector.tag([attempt("one", "A")], Playbook()) == []
+    assert calls == []
+
+
+def test_tags_are_applied_in_order_and_unknown_ids_counted() -> None:
+    book = playbook()
+    unknown = apply_tags(book, [{"err-00001": "helpful"}, {"err-00009": "harmful", "err-00001": "helpful"}], step=7)
+    assert unknown == 1
+    [entry] = book.entries
+    assert (entry.helpful, entry.harmful, entry.last_tagged) == (2, 0, 7)
+
+
+def test_the_problem_is_the_last_user_message() -> None:
+    messages = [{"role": role, "content": role[0] + str(i)} for i, role in enumerate(["system", "user", "user"])]
+    assert split_problem(messages) == (2, "u2")
+    assert split_problem([*messages, {"role": "assistant", "content": "START"}]) == (2, "u2")
+    with pytest.raises(UserError, match="role user"):
+        split_problem(messages[:1])
