@@ -157,6 +157,36 @@ def read(path: Path) -> Config:
     return validate(OmegaConf.load(path))  # type: ignore[arg-type]
 
 
+# Changing one of these in the middle of a run would make it another run.
+IDENTITY = ("seed", "batch_size", "inner_updates", "shuffle", "task", "model.path", "algorithm.name", "algorithm.group")
+
+
+def check_same_run(run_dir: Path, new: Config) -> list[str]:
+    """Settings that differ from those the run was started with, as `key: old -> new`.
+
+    Raises UserError when what makes the run the one it is would change.
+    """
+    if not (run_dir / "config.yaml").is_file():
+        return []
+    old_values, new_values = (_flat(c.model_dump(mode="json")) for c in (read(run_dir / "config.yaml"), new))
+    changed = [key for key in sorted(old_values | new_values) if old_values.get(key) != new_values.get(key)]
+    for key in changed:
+        if any(key == name or key.startswith(f"{name}.") for name in IDENTITY):
+            raise UserError(
+                f"run_dir={run_dir} holds a run with {key}={old_values.get(key)}, not {new_values.get(key)}: "
+                "write the same, or choose another run_dir"
+            )
+    ignored = ("run_dir", "resume", "progress")
+    return [f"{key}: {old_values.get(key)} -> {new_values.get(key)}" for key in changed if key not in ignored]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
 def rank() -> int:
     """This process's rank before any process group exists (torchrun sets it)."""
     return int(os.environ.get("RANK", "0"))

@@ -21,7 +21,7 @@ from resd.engine.transformers import TransformersEngine
 from resd.evaluate import evaluate
 from resd.learner import Learner, Objective
 from resd.model.hidden import Policy
-from resd.model.load import Chat, load_model
+from resd.model.load import Chat, check_context, load_model
 from resd.model.shard import shard
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
@@ -46,6 +46,7 @@ class Session:
         self.dtype = getattr(torch, settings.hardware.dtype)
         self.start = self._open_run_dir()
 
+        check_context(settings.model, _longest(settings))
         chat = Chat(settings.model)
         student = shard(Policy(load_model(settings.model)), mesh, self.dtype)
         if settings.hardware.activation_checkpointing:
@@ -131,6 +132,8 @@ class Session:
         """The checkpoint to continue from, if any; the directory holds nothing that comes after it."""
         start = checkpoint.find(self.run_dir, self.config.resume)
         step = checkpoint.step_of(start) if start else 0
+        self.changes = config.check_same_run(self.run_dir, self.config) if start else []
+        dist.barrier()  # every rank has read the old configuration
         if dist.first():
             if self.config.resume == "never" and (self.run_dir / "metrics.jsonl").exists():
                 raise UserError(
@@ -156,6 +159,8 @@ class Session:
         )
         if self.start:
             self.log.say(f"continuing after update {self.run.step} from {self.start}")
+        for change in self.changes:
+            self.log.say(f"[yellow]changed since this run began[/] {change}")
         if self.run.step >= steps:
             self.log.say(f"[yellow]nothing to do: this run has made all {steps} updates; raise steps to go on[/]")
 
@@ -235,15 +240,19 @@ def build_teacher(settings: Config, student: Policy, mesh: DeviceMesh, dtype: to
 
 def build_engine(settings: Config, chat: Chat) -> Engine:
     """Who generates, with the weights of `model.path` until the first sync."""
-    longest = max(settings.rollout.max_prompt, settings.model.max_prompt) + settings.rollout.max_response
-    return TransformersEngine.load(
-        settings.model.path,
+    return TransformersEngine(
+        load_model(settings.model),
         eos_ids=chat.eos_ids,
         max_batch=settings.engine.max_batch,
-        max_length=longest,
+        max_length=_longest(settings),
         dtype=getattr(torch, settings.engine.dtype),
         device=settings.hardware.device,
     )
+
+
+def _longest(settings: Config) -> int:
+    """Tokens of the longest prompt and response of any role."""
+    return max(settings.rollout.max_prompt, settings.model.max_prompt) + settings.rollout.max_response
 
 
 def _due(step: int, every: int) -> bool:

@@ -27,9 +27,13 @@ def main(composed: DictConfig) -> None:
 
 
 def guarded(work: Callable[[], Any]) -> None:
-    """Run `work`; a UserError becomes one line on standard error (rank 0) and exit status 2."""
+    """Run `work`; a UserError becomes one line on standard error (rank 0) and exit status 2, Ctrl-C status 130."""
     try:
         work()
+    except KeyboardInterrupt:
+        if configuration.rank() == 0:
+            print("\nstopped; the same command with this run_dir=… continues at the last checkpoint", file=sys.stderr)
+        sys.exit(130)
     except UserError as error:
         if configuration.rank() == 0:
             print(f"error: {error}", file=sys.stderr)

@@ -16,7 +16,20 @@ from envs.manufactoria import grade, parse, solution
 from envs.manufactoria.problems import all_problems, goal_of
 from envs.manufactoria.strict import grade_strictly
 
-LOOP = "START start:\n    NEXT a\n\nPULLER_RB a:\n    [R] b\n    [B] b\n    [EMPTY] b\n\nPAINTER_RED b:\n    NEXT a\n\nEND end"
+LOOPING = """```
+START start:
+    NEXT pull
+
+PULLER_RB pull:
+    [R] paint
+    [B] paint
+    [EMPTY] paint
+
+PAINTER_RED paint:
+    NEXT pull
+
+END end
+```"""
 
 
 def main() -> None:
@@ -28,7 +41,6 @@ def main() -> None:
     problems = all_problems()
     sources = [solution(problem) for problem in problems]
     responses = [f"```manufactoria\n{source}\n```" for source in sources]
-    looping = f"```\n{LOOP}\n```"
     n_cases = sum(len(problem.cases) for problem in problems)
     programs = [parse(source) for source in sources]
     tapes = [[case["input"] for case in problem.cases] for problem in problems]
@@ -41,11 +53,11 @@ def main() -> None:
     def run_all() -> None:
         for program, inputs in zip(programs, tapes, strict=True):
             for tape in inputs:
-                program.run(tape)
+                program.run(tape).accepted  # noqa: B018
 
     def grade_looping() -> None:
         for problem in problems[::20]:
-            grade(looping, problem.cases)
+            grade(LOOPING, problem.cases)
 
     def grade_strict() -> None:
         for problem, response in zip(problems[::20], responses[::20], strict=True):
@@ -56,7 +68,7 @@ def main() -> None:
     seconds = {
         "parse + grade": (best(grade_all, arguments.repeats), len(problems), n_cases),
         "parse": (best(lambda: [parse(source) for source in sources], arguments.repeats), len(problems), n_cases),
-        "run, compiled": (best(run_all, arguments.repeats), len(problems), n_cases),
+        "run": (best(run_all, arguments.repeats), len(problems), n_cases),
         "every test loops": (best(grade_looping, 2), n_sample, n_sampled_cases),
         "strict": (best(grade_strict, 2), n_sample, n_sample * 22045),
     }

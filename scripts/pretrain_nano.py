@@ -95,7 +95,7 @@ def export(
 ) -> None:
     """Weights in bfloat16, configuration and tokenizer, as vLLM and transformers read them, and the run's record."""
     folder = options.out
-    copy = Qwen3ForCausalLM(model.config)
+    copy: Any = Qwen3ForCausalLM(model.config)
     copy.load_state_dict(model.state_dict())
     copy.generation_config = GenerationConfig(
         do_sample=True, temperature=1.0, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
@@ -112,7 +112,7 @@ def rate(step: int, fraction: float, peak: float) -> float:
     return peak * min(1.0, (step + 1) / WARMUP_STEPS) * min(1.0, max(0.0, 1.0 - fraction) / DECAY_SHARE)
 
 
-def prepare_tokenizer(options: argparse.Namespace) -> PreTrainedTokenizerFast:
+def prepare_tokenizer(options: argparse.Namespace) -> Any:
     """The run's tokenizer, trained on the first documents when there is none yet."""
     folder = options.work / "tokenizer"
     if folder.exists():

@@ -21,9 +21,7 @@ from resd.types import Sample
 HARDWARE = HardwareSettings(
     device="cpu", dtype="float32", threads=None, micro_batch_tokens=64, head_chunk=5, activation_checkpointing=False
 )
-OPTIMIZER = OptimizerSettings(
-    lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01, warmup=0, grad_clip=1.0, mini_batches=1
-)
+OPTIMIZER = OptimizerSettings(lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01, warmup=0, grad_clip=1.0, mini_batches=1)
 LOSS = LossSettings(importance_cap=2.0, reduction="sequence_mean")
 CLIP = PolicyGradientSettings(clip_low=0.2, clip_high=0.28, dual_clip=3.0)
 DISTIL = Distillation(divergence="jsd", alpha=0.3, top_k=7, ratio_min=0.2, ratio_max=5.0)

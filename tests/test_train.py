@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from resd.config import CONF, validate
 from resd.context.playbook import Playbook
 from resd.train import train
+from resd.types import UserError
 
 SMALL = [
     "task=custom",
@@ -216,6 +217,16 @@ def test_never_resumes_over_a_run(mesh: DeviceMesh, tiny_model: Path, tmp_path: 
     )
     assert done.returncode == 2
     assert "choose another run_dir" in done.stderr
+
+
+def test_a_resumed_run_stays_the_same_run(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:
+    run(tiny_model, tmp_path)
+    with pytest.raises(UserError, match=r"batch_size=4, not 2"):
+        run(tiny_model, tmp_path, "batch_size=2")
+    with pytest.raises(UserError, match=r"algorithm\.name=resd, not sdpo"):
+        run(tiny_model, tmp_path, "algorithm=sdpo")
+    rows = run(tiny_model, tmp_path, "steps=3", "optimizer.lr=1e-4")  # more steps and another rate are fine
+    assert [row["lr"] for row in of_kind(rows, "train")] == pytest.approx([5e-4, 1e-3, 1e-4])
 
 
 def test_evaluate_command(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:

@@ -25,12 +25,13 @@ class Failure:
 
     index: int
     case: Mapping[str, Any]
+    accepted: bool
     trace: Trace
 
     @property
     def cause(self) -> str | None:
         """Why the program rejected what it should accept (`none`, `limit`, `unknown_node`); None when it accepted."""
-        return None if self.trace.accepted else self.trace.halt
+        return None if self.accepted else self.trace.halt
 
 
 def no_answer(truncated: bool) -> str:
@@ -62,14 +63,14 @@ def failed(program: Program, failures: Sequence[Failure], n_cases: int, kind: Fe
 
 def shortest_of_each(failures: Sequence[Failure]) -> list[Failure]:
     """The wrong rejection and the wrong acceptance (or output) with the shortest tapes, as far as there are any."""
-    groups = [[f for f in failures if not f.trace.accepted], [f for f in failures if f.trace.accepted]]
+    groups = [[f for f in failures if not f.accepted], [f for f in failures if f.accepted]]
     return [min(group, key=_input_length) for group in groups if group]
 
 
 def official_selection(failures: Sequence[Failure]) -> list[Failure]:
     """The first wrong rejection; without any, the two failures with the shortest input and output together."""
     for failure in failures:
-        if failure.cause:
+        if not failure.accepted:
             return [failure]
     return sorted(failures, key=lambda failure: _input_length(failure) + len(failure.trace.tape))[:2]
 
@@ -94,7 +95,7 @@ def _wrong_answer(program: Program, failure: Failure) -> list[str]:
 
 
 def _debug(program: Program, failure: Failure) -> list[str]:
-    trace = _walked(program, failure)
+    trace = failure.trace
     front = trace.tape[:1] or "EMPTY"
     if trace.halt == "limit":
         lines = [f"Last node: {_node(program, trace.path[-1])}", f"Front symbol: {front}", f"Tape: {trace.tape}"]
@@ -102,11 +103,11 @@ def _debug(program: Program, failure: Failure) -> list[str]:
         first = max(len(trace.path) - 15, 0)
         lines = ["Trace:", f"({first} earlier visits omitted)"] if first else ["Trace:"]
         lines += [f"{number}. {id_}" for number, id_ in enumerate(trace.path[first:], first + 1)]
-        if not trace.accepted:
+        if not failure.accepted:
             lines.append(f"Rejected: {_reason(program, failure)}")
         if trace.halt == "none":
             lines += [f"Rejecting node: {_node(program, trace.path[-2])}", f"Front symbol at rejection: {front}"]
-    lines += [f"Finished: {trace.accepted}", f"Actual output: {trace.tape}"]
+    lines += [f"Finished: {failure.accepted}", f"Actual output: {trace.tape}"]
     if failure.case.get("check_output", True):
         lines.append(f"Expected output: {failure.case.get('expected_output', '')}")
     lines.append(f"Expected accepted: {failure.case.get('expected_accepted', True)}")
@@ -119,11 +120,11 @@ def _reason(program: Program, failure: Failure) -> str:
         return "the robot was routed to NONE"
     if failure.cause == "limit":
         return "the limit of visits was reached, possibly an endless loop"
-    return f"the node {_walked(program, failure).path[-1]!r} does not exist"
+    return f"the node {failure.trace.path[-1]!r} does not exist"
 
 
 def _full(program: Program, failure: Failure) -> str:
-    trace = _walked(program, failure)
+    trace = failure.trace
     omitted = max(len(trace.path) - _PATH_SHOWN, 0)
     path = " -> ".join(_id(id_) for id_ in trace.path[omitted:])
     path = f"(after {omitted} visits) {path}" if omitted else path
@@ -132,11 +133,11 @@ def _full(program: Program, failure: Failure) -> str:
 
 def _verdict(program: Program, failure: Failure) -> str:
     """The failing tape, what was expected of it and what happened to it, in one sentence."""
-    case, trace = failure.case, _walked(program, failure)
+    case, trace = failure.case, failure.trace
     wanted = "be accepted" if case.get("expected_accepted", True) else "be rejected"
     if case.get("check_output", True):
         wanted += f" with output {_tape(case.get('expected_output', ''))}"
-    if trace.accepted:
+    if failure.accepted:
         actual = "is accepted" + (f" with output {_tape(trace.tape)}" if case.get("check_output", True) else "")
     elif trace.halt == "none":
         node, front = _node(program, trace.path[-2]), trace.tape[:1]
@@ -153,12 +154,6 @@ def _verdict(program: Program, failure: Failure) -> str:
 
 def _input_length(failure: Failure) -> int:
     return len(failure.case.get("input", ""))
-
-
-def _walked(program: Program, failure: Failure) -> Trace:
-    if not failure.trace.path:
-        failure.trace = program.walk(failure.case.get("input", ""))
-    return failure.trace
 
 
 def _node(program: Program, id_: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from envs.manufactoria import feedback as explain
 from envs.manufactoria.feedback import Failure, FeedbackKind
 from envs.manufactoria.parser import ParseError, parse
-from envs.manufactoria.program import Program, Trace
+from envs.manufactoria.program import Program
 from resd.types import Verdict
 
 RewardKind = Literal["sparse", "dense"]
@@ -79,20 +79,20 @@ def run_cases(program: Program, cases: Iterable[Mapping[str, Any]]) -> list[Fail
     """The cases that `program` fails, in order. Fields that a record lacks count as "" and true."""
     failures = []
     for index, case in enumerate(cases):
-        trace = program.run(case.get("input", ""))
-        right = trace.accepted
-        if case.get("check_output", True):
-            right = right and _matches(trace, case.get("expected_output", ""))
+        tape = case.get("input", "")
+        right = accepted = program.accepts(tape)
+        if accepted and case.get("check_output", True):
+            right = _matches(program.walk(tape).tape, case.get("expected_output", ""))
         if right != case.get("expected_accepted", True):
-            failures.append(Failure(index, case, trace))
+            failures.append(Failure(index, case, accepted, program.run(tape)))
     return failures
 
 
-def _matches(trace: Trace, expected: str) -> bool:
-    """Whether the final tape is the expected one, or matches it when it looks like a regular expression."""
+def _matches(tape: str, expected: str) -> bool:
+    """Whether a final tape is the expected one, or matches it when it looks like a regular expression."""
     if _PATTERN_MARKS.isdisjoint(expected):
-        return trace.tape == expected
+        return tape == expected
     try:
-        return re.fullmatch(expected, trace.tape) is not None
+        return re.fullmatch(expected, tape) is not None
     except re.error:
-        return trace.tape == expected
+        return tape == expected

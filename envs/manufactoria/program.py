@@ -2,11 +2,12 @@
 
 Pullers take the front symbol and branch on it, painters append one, `end` accepts, `NONE` and undeclared ids reject,
 and so does exhausting the budget of visits. `Program.walk` is that definition, visit by visit. A program without
-painters is a finite automaton, whose verdict `Program.run` looks up symbol by symbol; it walks when asked for more.
+painters is a finite automaton; `Program.accepts` looks its verdict up symbol by symbol.
 """
 
 from collections import deque
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal, NamedTuple
 
 MAX_VISITS = 1000
@@ -15,6 +16,7 @@ PAINTED = {"PAINTER_RED": "R", "PAINTER_BLUE": "B", "PAINTER_YELLOW": "Y", "PAIN
 
 Halt = Literal["end", "none", "limit", "unknown_node"]
 _HALTS: dict[str, Halt] = {"end": "end", "NONE": "none"}  # even when a node is declared under the id NONE
+_HALTED = {id_: dict.fromkeys(("", "R", "B", "Y", "G"), id_) for id_ in _HALTS}
 
 
 @dataclass(slots=True)
@@ -35,23 +37,18 @@ class Walk(NamedTuple):
 
 
 class Trace:
-    """The outcome of one tape: `accepted`, `halt`, the `tape` that is left, the number of `visits`, and their `path`.
+    """The outcome of one tape; every part is worked out when first asked for."""
 
-    All but `accepted` are worked out when first asked for.
-    """
-
-    __slots__ = ("_input", "_max_visits", "_program", "_walk", "accepted")
-
-    def __init__(self, program: "Program", tape: str, max_visits: int, accepted: bool | None = None) -> None:
-        self._program, self._input, self._max_visits = program, tape, max_visits
-        self._walk: Walk | None = None
-        self.accepted = self.halt == "end" if accepted is None else accepted
+    def __init__(self, program: "Program", tape: str, max_visits: int) -> None:
+        self._program, self._tape, self._max_visits = program, tape, max_visits
 
     @property
+    def accepted(self) -> bool:
+        return self._program.accepts(self._tape, self._max_visits)
+
+    @cached_property
     def walk(self) -> Walk:
-        if self._walk is None:
-            self._walk = self._program.walk(self._input, self._max_visits)
-        return self._walk
+        return self._program.walk(self._tape, self._max_visits)
 
     @property
     def halt(self) -> Halt:
@@ -59,6 +56,7 @@ class Trace:
 
     @property
     def tape(self) -> str:
+        """What is left of the tape."""
         return self.walk.tape
 
     @property
@@ -69,34 +67,37 @@ class Trace:
     def visits(self) -> int:
         return len(self.walk.path)
 
-    def __repr__(self) -> str:
-        return f"Trace(accepted={self.accepted}, halt={self.halt!r}, tape={self.tape!r}, visits={self.visits})"
-
 
 class Program:
-    """A parsed program. `nodes` maps ids to nodes, in the order of the source."""
+    """A parsed program. `nodes` maps ids to nodes, in the order of the source.
+
+    A tape is a string over RBYG; any other character is a symbol that no puller takes.
+    """
 
     def __init__(self, nodes: dict[str, Node]) -> None:
         self.nodes = nodes
         self._moves = None if any(node.type in PAINTED for node in nodes.values()) else Moves(nodes)
 
     def run(self, tape: str, max_visits: int = MAX_VISITS) -> Trace:
-        """Runs `tape`, a string over RBYG; any other character is a symbol that no puller takes."""
+        """Runs `tape` as far as the questions to the trace demand."""
+        return Trace(self, tape, max_visits)
+
+    def accepts(self, tape: str, max_visits: int = MAX_VISITS) -> bool:
+        """The verdict alone."""
         moves, target = self._moves, "start"
         if moves is None:
-            return Trace(self, tape, max_visits)
+            return self.walk(tape, max_visits).halt == "end"
         try:
             for symbol in tape:
                 target = moves[target][symbol]
-            accepted = moves[target][""] == "end"
+            if moves[target][""] != "end":
+                return False
         except KeyError:  # a foreign symbol
-            return Trace(self, tape, max_visits)
-        if accepted and moves.longest * (len(tape) + 1) > max_visits:
-            return Trace(self, tape, max_visits)
-        return Trace(self, tape, max_visits, accepted)
+            return self.walk(tape, max_visits).halt == "end"
+        return moves.longest * (len(tape) + 1) <= max_visits or self.walk(tape, max_visits).halt == "end"
 
     def walk(self, tape: str, max_visits: int = MAX_VISITS) -> Walk:
-        """Runs `tape` one visit after the other."""
+        """The run of `tape`, one visit after the other."""
         queue, target = deque(tape), "start"
         path: list[str] = []
         halt: Halt = "limit"
@@ -120,9 +121,9 @@ class Program:
 class Moves(dict[str, dict[str, str]]):
     """The automaton of a program without painters: by node and symbol the node that is reached with it consumed.
 
-    The symbol "" stands for the empty tape. Where a run halts, all symbols lead to `end` when it accepts, else to NONE;
-    circling through EMPTY for ever rejects, too. Rows are made when first needed. `longest` is the largest number of
-    visits that a move of the rows made so far takes: a run that stays within it needs no count of its visits.
+    The symbol "" stands for the empty tape. A symbol that no puller takes leads to `end` when the run halts there, and
+    to NONE when it halts elsewhere or circles for ever. Rows are made when first needed; `longest` is the largest number
+    of visits that a move of the rows made so far can take, so that most runs need not count theirs.
     """
 
     def __init__(self, nodes: dict[str, Node]) -> None:
@@ -131,9 +132,9 @@ class Moves(dict[str, dict[str, str]]):
         self.longest = 1
 
     def __missing__(self, start: str) -> dict[str, str]:
-        nodes, target, visits = self.nodes, start, 0
+        nodes, target, visits = self.nodes, start, 1
         taken: dict[str, str] = {}
-        for visits in range(1, len(nodes) + 2):
+        while visits <= len(nodes) + 1:
             node = nodes.get(target)
             if node is None or target in _HALTS:
                 break
@@ -141,9 +142,7 @@ class Moves(dict[str, dict[str, str]]):
                 if colour not in taken:
                     taken[colour] = node.routes.get(colour, "NONE")
             target = node.routes["NEXT"] if node.type == "START" else node.routes.get("EMPTY", "NONE")
+            visits += 1
         self.longest = max(self.longest, visits)
         self[start] = row = _HALTED["end" if target == "end" else "NONE"] | taken
         return row
-
-
-_HALTED = {id_: dict.fromkeys(("", "R", "B", "Y", "G"), id_) for id_ in _HALTS}

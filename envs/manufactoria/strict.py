@@ -50,9 +50,8 @@ def _run(program: Program, goal: Goal) -> tuple[list[Failure], int]:
     n_cases, failures = 0, []
     for tapes, labels in zip(rounds(), _labels(goal), strict=True):
         for index, (tape, expected) in enumerate(zip(tapes, labels, strict=True), n_cases):
-            trace = program.run(tape)
-            if trace.accepted != expected:
-                failures.append(Failure(index, case(tape, expected), trace))
+            if program.accepts(tape) != expected:
+                failures.append(Failure(index, case(tape, expected), not expected, program.run(tape)))
         n_cases += len(tapes)
         if failures:
             break

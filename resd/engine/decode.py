@@ -1,8 +1,7 @@
 """The decode loop: continuous batching over any decoder.
 
 Each turn is either a prefill of waiting requests or one token for every running row. A finished row leaves the batch at
-once, so it never costs another step, and its place is taken by a waiting request as soon as enough places are free to
-make a prefill worthwhile.
+once, so it never costs another step, and waiting requests take free places as soon as a prefill is worthwhile.
 """
 
 import random
@@ -17,14 +16,16 @@ from torch import Tensor
 from resd.engine.sampling import sample
 from resd.types import Completion, Request
 
-PREFILL_TOKENS = 2048  # bounds the padded tokens of one prefill: larger ones only cost memory
+PREFILL_TOKENS = 2048  # padded tokens of one prefill: enough to be efficient, and larger ones only take more memory
 
 
 class Decoder(Protocol):
     """A model with the state of a running batch. Rows are numbered from 0 in the order they came."""
 
-    room: int
-    """How many more rows it takes now."""
+    @property
+    def room(self) -> int:
+        """How many more rows it takes now."""
+        ...
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
         """Append a row for each prompt; the logits after each prompt's last token."""
@@ -35,7 +36,10 @@ class Decoder(Protocol):
         ...
 
     def keep(self, order: Sequence[int]) -> None:
-        """Make `order` the rows: old row `order[i]` becomes row i. Rows that are not in it are forgotten."""
+        """Make `order` the rows: old row `order[i]` becomes row i, and rows that are not in it are forgotten.
+
+        A row that moves comes from behind the new end, `order[i] == i or order[i] >= len(order)`.
+        """
         ...
 
 
@@ -44,7 +48,7 @@ class _Row:
     index: int
     request: Request
     limit: int
-    draws: random.Random
+    noise: random.Random
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
 
@@ -54,17 +58,17 @@ def decode(
 ) -> Iterator[tuple[int, Completion]]:
     """Yield `(index, completion)` as rows finish; `max_length` bounds prompt plus completion, in tokens.
 
-    A request ends with a token of `eos_ids`, or truncated at its `max_tokens` or `max_length`.
+    A request ends with a token of `eos_ids`, or truncated at its `max_tokens` or at `max_length`.
     """
     waiting: list[_Row] = []
     for index, request in enumerate(requests):
         limit = min(request.max_tokens, max_length - len(request.prompt_ids))
-        if limit < 1 or not request.prompt_ids:
-            yield index, Completion(ids=[], logprobs=[], truncated=True)
-        else:
+        if limit > 0 and len(request.prompt_ids):
             waiting.append(_Row(index, request, limit, random.Random(request.seed)))
+        else:
+            yield index, Completion(ids=[], logprobs=[], truncated=True)
     # longest prompts first: a prefill has little padding, equal prompts meet, and memory runs out early or never
-    waiting.sort(key=lambda row: (len(row.request.prompt_ids), list(row.request.prompt_ids)), reverse=True)
+    waiting.sort(key=lambda row: (len(row.request.prompt_ids), tuple(row.request.prompt_ids)), reverse=True)
     running: list[_Row] = []
     quorum = max(1, decoder.room // 8)
 
@@ -72,26 +76,26 @@ def decode(
         if waiting and decoder.room >= min(quorum, len(waiting)):
             count = max(1, min(decoder.room, PREFILL_TOKENS // len(waiting[0].request.prompt_ids)))
             rows, waiting = waiting[:count], waiting[count:]
-            logits_B_V = decoder.prefill([row.request.prompt_ids for row in rows])
             running += rows
+            logits_B_V = decoder.prefill([row.request.prompt_ids for row in rows])
         else:
             rows = running
             logits_B_V = decoder.step(torch.tensor([row.ids[-1] for row in rows], device=logits_B_V.device))
-        _choose(rows, logits_B_V)
+        _extend(rows, logits_B_V)
+
         finished = [i for i, row in enumerate(running) if row.ids[-1] in eos_ids or len(row.ids) == row.limit]
         if finished:
             order = _fill_holes(len(running), finished)
             decoder.keep(order)
-            for row in (running[i] for i in finished):
+            done, running = [running[i] for i in finished], [running[i] for i in order]
+            for row in done:
                 yield row.index, Completion(row.ids, row.logprobs, truncated=row.ids[-1] not in eos_ids)
-            running = [running[i] for i in order]
 
 
-def _choose(rows: Sequence[_Row], logits_B_V: Float[Tensor, "B V"]) -> None:
+def _extend(rows: Sequence[_Row], logits_B_V: Float[Tensor, "B V"]) -> None:
     """Sample the next token of each row."""
-    temperature_B, top_p_B, uniform_B = torch.tensor(
-        [[row.request.temperature, row.request.top_p, row.draws.random()] for row in rows], dtype=torch.float64
-    ).T.to(logits_B_V.device)
+    parameters = [[row.request.temperature, row.request.top_p, row.noise.random()] for row in rows]
+    temperature_B, top_p_B, uniform_B = torch.tensor(parameters, dtype=torch.float64, device=logits_B_V.device).T
     ids_B, logprobs_B = sample(logits_B_V, temperature_B, top_p_B, uniform_B)
     for row, token, logprob in zip(rows, ids_B.tolist(), logprobs_B.tolist(), strict=True):
         row.ids.append(token)

@@ -1,10 +1,10 @@
-"""Our own forward pass for the Llama family (Llama, Qwen2, Qwen3): few operations, one KV cache that stays in place.
+"""Our own forward pass for the Llama family (Llama, Qwen2, Qwen3): few operations, and a KV cache that stays in place.
 
 Query, key and value projections are one matrix, gate and up projections another. The parameters of the Hugging Face
-model become views of them, so its own forward pass, `state_dict` and an in-place copy into a parameter keep working and
-no weight is held twice. Prompts are padded on the right: with causal attention a padding token is never looked at, and
-what it leaves in the cache is masked until a real token overwrites it. Query heads that share a key head are folded
-into one attention call, so keys and values are never repeated.
+model become views of them, so that copying into a parameter is all it takes to change the weights, and none is held
+twice. Prompts are padded on the right: with causal attention a padding token is never looked at, and what it leaves in
+the cache stays masked until a real token overwrites it. Query heads that share a key head are the rows of one attention
+call, so that a decode step never repeats keys and values.
 
 Covers dense models with full attention and a rope that does not depend on the sequence length; see `supports`.
 """
@@ -17,14 +17,16 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 FAMILIES = {"llama", "qwen2", "qwen3"}
 STATIC_ROPES = {"default", "linear", "llama3", "yarn"}
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+Attend = Callable[[int, Float[Tensor, "N H D"], Float[Tensor, "N K D"], Float[Tensor, "N K D"]], Float[Tensor, "N H*D"]]
 
 
-def supports(model: nn.Module) -> bool:
-    """Whether this forward pass computes the same function as `model`, a Hugging Face causal language model."""
+def supports(model: PreTrainedModel) -> bool:
+    """Whether this forward pass computes the same function as `model`."""
     config: Any = model.config
     return (
         config.model_type in FAMILIES
@@ -32,8 +34,8 @@ def supports(model: nn.Module) -> bool:
         and config.rope_parameters.get("rope_type", "default") in STATIC_ROPES
         and set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
         and not getattr(config, "mlp_bias", False)
-        and all(layer.self_attn.o_proj.bias is None for layer in model.model.layers)  # type: ignore[union-attr]
-        and all(type(module) is nn.Linear for module in model.modules() if isinstance(module, nn.Linear))
+        and getattr(config, "quantization_config", None) is None
+        and model.get_submodule("model.layers.0.self_attn.o_proj").bias is None
     )
 
 
@@ -42,7 +44,7 @@ class _Layer:
     norm_1: Tensor
     qkv: Tensor
     qkv_bias: Tensor | None
-    qk_norm: tuple[Tensor, Tensor] | None
+    qk_norms: tuple[Tensor, Tensor] | None
     out: Tensor
     norm_2: Tensor
     gate_up: Tensor
@@ -50,56 +52,60 @@ class _Layer:
 
 
 class FusedModel:
-    """Fused weights of a supported model; they share memory with `model`'s parameters."""
+    """Fused weights of a supported model, in the memory of its parameters, and rope tables up to `max_length`."""
 
-    def __init__(self, model: nn.Module, max_length: int) -> None:
+    def __init__(self, model: PreTrainedModel, max_length: int) -> None:
         config: Any = model.config
-        body: Any = model.model
-        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
-        self.head_dim, self.eps = body.layers[0].self_attn.head_dim, config.rms_norm_eps
-        self.max_length = max_length
-        self.embedding, self.norm, self.head = body.embed_tokens.weight, body.norm.weight, model.lm_head.weight  # type: ignore[union-attr]
-        self.layers = [_fuse_layer(layer) for layer in body.layers]
-        cos_1_T_D, sin_1_T_D = body.rotary_emb(
-            self.embedding[:1], torch.arange(max_length, device=self.embedding.device)[None]
+        body: Any = model.base_model
+        self.heads, self.kv_heads, self.eps = (
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.rms_norm_eps,
         )
-        half = self.head_dim // 2
-        # rotate_half(x) * sin is roll(x, half) * sin with the first half of sin negated
-        self.cos_T_1_D = cos_1_T_D[0, :, None]
-        self.sin_T_1_D = torch.cat([-sin_1_T_D[0, :, None, :half], sin_1_T_D[0, :, None, half:]], -1)
+        self.head_dim: int = body.layers[0].self_attn.head_dim
+        self.embedding, self.norm = body.embed_tokens.weight, body.norm.weight
+        self.head = model.get_output_embeddings().weight
+        self.layers = [_fuse(layer) for layer in body.layers]
+        # a fresh rotary module, since casting a model also rounds the frequencies of its own
+        positions_1_T = torch.arange(max_length)[None]
+        cos_1_T_D, sin_1_T_D = (
+            x.to(self.embedding) for x in type(body.rotary_emb)(config)(torch.ones(1), positions_1_T)
+        )
+        # rotate_half(x) * sin is roll(x, D / 2) * sin with the first half of sin negated
+        sin_1_T_D[..., : self.head_dim // 2].neg_()
+        self.cos_T_1_D, self.sin_T_1_D = cos_1_T_D[0, :, None], sin_1_T_D[0, :, None]
 
 
-def _fuse_layer(layer: Any) -> _Layer:
+def _fuse(layer: Any) -> _Layer:
     attention, mlp = layer.self_attn, layer.mlp
     projections = [attention.q_proj, attention.k_proj, attention.v_proj]
-    biased = attention.q_proj.bias is not None
     return _Layer(
         norm_1=layer.input_layernorm.weight,
-        qkv=_share(*[linear.weight for linear in projections]),
-        qkv_bias=_share(*[linear.bias for linear in projections]) if biased else None,
-        qk_norm=(attention.q_norm.weight, attention.k_norm.weight) if hasattr(attention, "q_norm") else None,
-        out=_share(attention.o_proj.weight),
+        qkv=_stack([linear.weight for linear in projections]),
+        qkv_bias=None if attention.q_proj.bias is None else _stack([linear.bias for linear in projections]),
+        qk_norms=(attention.q_norm.weight, attention.k_norm.weight) if hasattr(attention, "q_norm") else None,
+        out=_stack([attention.o_proj.weight]),
         norm_2=layer.post_attention_layernorm.weight,
-        gate_up=_share(mlp.gate_proj.weight, mlp.up_proj.weight),
-        down=_share(mlp.down_proj.weight),
+        gate_up=_stack([mlp.gate_proj.weight, mlp.up_proj.weight]),
+        down=_stack([mlp.down_proj.weight]),
     )
 
 
-def _share(*parameters: nn.Parameter) -> Tensor:
-    """Stack the outputs of linear layers and make each parameter a view of the stack.
+def _stack(parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Stack linear layers along their outputs, which come last, and make each parameter a view of the stack.
 
-    Weights are stored with the inputs first, which the matrix products of small batches on a CPU read a third faster.
+    With the inputs first, matrix products of a small batch on a CPU run half as fast again.
     """
-    fused = torch.cat([parameter.data.t() for parameter in parameters], -1).contiguous()
-    for parameter, view in zip(parameters, fused.split([len(parameter) for parameter in parameters], -1), strict=True):
+    stack = torch.cat([parameter.data.t() for parameter in parameters], -1).contiguous()
+    for parameter, view in zip(parameters, stack.split([len(parameter) for parameter in parameters], -1), strict=True):
         parameter.data = view.t()
-    return fused
+    return stack
 
 
 class FusedDecoder:
     """The KV cache of up to `rows` running rows, and the forward pass that fills it (see `decode.Decoder`).
 
-    Takes 2 x layers x rows x columns x key width elements; columns grow by half when the longest row needs more.
+    The cache holds, for every row, as many columns as the longest row so far needed, rounded up by at most a half.
     """
 
     def __init__(self, model: FusedModel, rows: int) -> None:
@@ -107,14 +113,10 @@ class FusedDecoder:
         self.rows = rows
         self.lengths: list[int] = []
         weight = model.embedding
-        shape = (2, rows, model.kv_heads, 0, model.head_dim)
-        self.cache = [weight.new_zeros(shape) for _ in model.layers]
+        self.device = weight.device
+        self.cache = [weight.new_zeros((2, rows, model.kv_heads, 0, model.head_dim)) for _ in model.layers]
         self.mask = weight.new_zeros((rows, 1, 1, 0))
-        self.qk_norms = [
-            layer.qk_norm
-            and torch.cat([w.expand(n, -1) for w, n in zip(layer.qk_norm, (model.heads, model.kv_heads), strict=True)])
-            for layer in model.layers
-        ]
+        self.qk_norms = [self._spread(*layer.qk_norms) if layer.qk_norms else None for layer in model.layers]
 
     @property
     def room(self) -> int:
@@ -122,51 +124,50 @@ class FusedDecoder:
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
         """Equal prompts are computed once."""
-        unique = {tuple(prompt): i for i, prompt in enumerate(dict.fromkeys(map(tuple, prompts)))}
-        lengths = [len(prompt) for prompt in unique]
-        width, first = max(lengths), len(self.lengths)
+        numbers: dict[tuple[int, ...], int] = {}
+        source = torch.tensor(
+            [numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts], device=self.device
+        )
+        width = max(map(len, numbers))
         self._reserve(width)
-        device, kv_heads = self.mask.device, self.model.kv_heads
-        ids_N = torch.tensor([[*prompt, *[0] * (width - len(prompt))] for prompt in unique], device=device).flatten()
-        source = torch.tensor([unique[tuple(prompt)] for prompt in prompts], device=device)
-        new = slice(first, first + len(prompts))
-
-        def attend(layer: int, q_N_H_D: Tensor, k_N_K_D: Tensor, v_N_K_D: Tensor) -> Tensor:
-            q, k, v = (x.unflatten(0, (len(unique), width)).transpose(1, 2) for x in (q_N_H_D, k_N_K_D, v_N_K_D))
-            self.cache[layer][0, new, :, :width] = k[source]
-            self.cache[layer][1, new, :, :width] = v[source]
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=q.shape[1] != kv_heads)
-            return out.transpose(1, 2).flatten(0, 1).flatten(1)
-
-        positions_N = torch.arange(width, device=device).repeat(len(unique))
-        hidden_N_D = self._forward(ids_N, positions_N, attend)
-        self.lengths += [len(prompt) for prompt in prompts]
+        new = slice(len(self.lengths), len(self.lengths) + len(prompts))
+        self.lengths += map(len, prompts)
         self.mask[new] = float("-inf")
         for row in range(new.start, new.stop):
             self.mask[row, ..., : self.lengths[row]] = 0
-        last = torch.tensor([i * width + length - 1 for i, length in enumerate(lengths)], device=device)
+
+        def attend(layer: int, *qkv_N: Tensor) -> Tensor:
+            q, k, v = (x_N.unflatten(0, (len(numbers), width)).transpose(1, 2) for x_N in qkv_N)
+            self.cache[layer][0, new, :, :width] = k[source]
+            self.cache[layer][1, new, :, :width] = v[source]
+            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+            return out.transpose(1, 2).flatten(0, 1).flatten(1)
+
+        ids_N = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in numbers], device=self.device).flatten()
+        positions_N = torch.arange(width, device=self.device).repeat(len(numbers))
+        hidden_N_D = self._forward(ids_N, positions_N, attend)
+        last = torch.tensor([i * width + len(ids) - 1 for i, ids in enumerate(numbers)], device=self.device)
         return self._logits(hidden_N_D[last])[source]
 
     def step(self, ids_B: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
         count, width = len(ids_B), max(self.lengths) + 1
         self._reserve(width)
-        width = min(-(-width // 8) * 8, self.mask.shape[-1])  # kernels like a multiple of 8, and the rest is masked
-        rows_B = torch.arange(count, device=ids_B.device)
-        positions_B = torch.tensor(self.lengths, device=ids_B.device)
+        width = -(-width // 8) * 8  # attention kernels like multiples of 8, and the columns beyond are masked
+        rows_B = torch.arange(count, device=self.device)
+        positions_B = torch.tensor(self.lengths, device=self.device)
+        self.lengths = [length + 1 for length in self.lengths]
         self.mask[rows_B, 0, 0, positions_B] = 0
-        mask = self.mask[:count, ..., :width]
 
         def attend(layer: int, q_B_H_D: Tensor, k_B_K_D: Tensor, v_B_K_D: Tensor) -> Tensor:
             keys, values = self.cache[layer]
             keys[rows_B, :, positions_B] = k_B_K_D
             values[rows_B, :, positions_B] = v_B_K_D
-            q = q_B_H_D.unflatten(1, (self.model.kv_heads, -1))
-            out = F.scaled_dot_product_attention(q, keys[:count, :, :width], values[:count, :, :width], attn_mask=mask)
-            return out.flatten(1)
+            grouped = q_B_H_D.unflatten(1, (self.model.kv_heads, -1))
+            live = (slice(count), slice(None), slice(width))
+            mask = self.mask[:count, ..., :width]
+            return F.scaled_dot_product_attention(grouped, keys[live], values[live], attn_mask=mask).flatten(1)
 
-        hidden_B_D = self._forward(ids_B, positions_B, attend)
-        self.lengths = [length + 1 for length in self.lengths]
-        return self._logits(hidden_B_D)
+        return self._logits(self._forward(ids_B, positions_B, attend))
 
     def keep(self, order: Sequence[int]) -> None:
         for row, old in enumerate(order):
@@ -179,25 +180,30 @@ class FusedDecoder:
     def _reserve(self, columns: int) -> None:
         have = self.mask.shape[-1]
         if columns > have:
-            grown = -(-max(columns + 64, have * 3 // 2) // 64) * 64
-            # zeros, not garbage: a masked column weighs zero, but zero times NaN is NaN
-            self.cache = [F.pad(self.cache[i], (0, 0, 0, grown - have)) for i in range(len(self.cache))]
-            self.mask = F.pad(self.mask, (0, grown - have), value=float("-inf"))
+            extra = -(-max(columns, have * 3 // 2) // 64) * 64 - have
+            for layer, cache in enumerate(self.cache):
+                # zeros, not garbage: a masked column weighs zero, but zero times NaN is NaN
+                self.cache[layer] = F.pad(cache, (0, 0, 0, extra))
+            self.mask = F.pad(self.mask, (0, extra), value=float("-inf"))
+
+    def _spread(self, q_norm: Float[Tensor, " D"], k_norm: Float[Tensor, " D"]) -> Float[Tensor, "H+K D"]:
+        """One row for each query and key head, so that both are scaled at once."""
+        return torch.cat([q_norm.expand(self.model.heads, -1), k_norm.expand(self.model.kv_heads, -1)])
 
     def _forward(self, ids_N: Int[Tensor, " N"], positions_N: Int[Tensor, " N"], attend: Attend) -> Tensor:
-        """Final hidden states, before the last norm, of N tokens; `attend` mixes them and keeps their keys and values."""
-        model = self.model
-        heads, kv_heads, width = model.heads, model.kv_heads, (len(model.norm),)
+        """Hidden states (N x D) of N tokens before the last norm; `attend` mixes tokens, and keeps keys and values."""
+        model, width = self.model, self.model.norm.shape
+        heads = [model.heads + model.kv_heads, model.kv_heads]
         cos_N_1_D, sin_N_1_D = model.cos_T_1_D[positions_N], model.sin_T_1_D[positions_N]
         x = F.embedding(ids_N, model.embedding)
         for i, (layer, qk_norm) in enumerate(zip(model.layers, self.qk_norms, strict=True)):
             h = F.rms_norm(x, width, layer.norm_1, model.eps)
-            qkv = (h @ layer.qkv if layer.qkv_bias is None else torch.addmm(layer.qkv_bias, h, layer.qkv)).unflatten(1, (-1, model.head_dim))
-            qk, v = qkv.split([heads + kv_heads, kv_heads], 1)
+            qkv = h @ layer.qkv if layer.qkv_bias is None else torch.addmm(layer.qkv_bias, h, layer.qkv)
+            qk, v = qkv.unflatten(1, (-1, model.head_dim)).split(heads, 1)
             if qk_norm is not None:
                 qk = F.rms_norm(qk, (model.head_dim,), eps=model.eps) * qk_norm
             qk = torch.addcmul(qk * cos_N_1_D, qk.roll(model.head_dim // 2, -1), sin_N_1_D)
-            q, k = qk.split([heads, kv_heads], 1)
+            q, k = qk.split([model.heads, model.kv_heads], 1)
             x = torch.addmm(x, attend(i, q, k, v), layer.out)
             h = F.rms_norm(x, width, layer.norm_2, model.eps)
             gate, up = (h @ layer.gate_up).chunk(2, -1)
@@ -205,6 +211,4 @@ class FusedDecoder:
         return x
 
     def _logits(self, hidden_B_D: Float[Tensor, "B D"]) -> Float[Tensor, "B V"]:
-        return F.linear(
-            F.rms_norm(hidden_B_D, (len(self.model.norm),), self.model.norm, self.model.eps), self.model.head
-        )
+        return F.linear(F.rms_norm(hidden_B_D, self.model.norm.shape, self.model.norm, self.model.eps), self.model.head)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 from transformers.utils import logging as transformers_logging
 
 from resd.settings import ModelSettings
@@ -52,6 +52,16 @@ class Chat:
     def decode(self, ids: Sequence[int]) -> str:
         """Text of a response, without the end-of-turn token."""
         return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+
+def check_context(settings: ModelSettings, longest: int) -> None:
+    """Raises UserError if the model cannot hold `longest` tokens."""
+    limit = getattr(_read(AutoConfig, settings.path).get_text_config(), "max_position_embeddings", longest)
+    if longest > limit:
+        raise UserError(
+            f"prompts and responses of up to {longest} tokens do not fit into the {limit} of model.path={settings.path}: "
+            "lower model.max_prompt, rollout.max_prompt or rollout.max_response"
+        )
 
 
 def load_model(settings: ModelSettings) -> Any:

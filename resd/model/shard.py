@@ -13,7 +13,7 @@ from resd.model.hidden import Policy
 
 
 def shard(policy: Policy, mesh: DeviceMesh, dtype: torch.dtype) -> Policy:
-    """Shard in place, a unit per decoder layer and one for the rest: float32 shards, `dtype` compute, float32 reduction."""
+    """Shard in place, a unit per layer and one for the rest: float32 shards, `dtype` compute, float32 reduction."""
     precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     policy.to(mesh.device_type)
     for layer in policy.lm.model.layers:

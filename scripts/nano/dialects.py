@@ -95,14 +95,14 @@ def draw(rng: random.Random) -> Dialect:
 
 def write(program: Program, dialect: Dialect) -> str:
     """The text of a program in a dialect."""
-    indent, (left, right) = dialect.form("indent"), dialect.form("bracket")
+    indent, brackets = dialect.form("indent"), dialect.form("bracket")
     spelled = {None: dialect.form("reject"), "end": dialect.form("accept")}
     lines = ["START start:", f"{indent}{dialect.form('next')} q0"]
     for puller in program:
         lines.append(f"{dialect.form('puller')}_{puller.pair} {puller.id}:")
         empty = puller.empty if dialect.form("foreign") == "chain" else None
         for condition, target in (*puller.routes.items(), (dialect.form("empty"), empty)):
-            lines.append(f"{indent}{left}{condition}{right} {spelled.get(target, target)}")
+            lines.append(f"{indent}{brackets[0]}{condition}{brackets[1]} {spelled.get(target, target)}")
     return "\n".join((*lines, f"END end{dialect.form('colon')}"))
 
 

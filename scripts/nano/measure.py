@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from nano.dialects import FORMS, OFFICIAL
 from nano.documents import LESSONS, SECTION, fenced, question
 from nano.judge import FENCE, first_broken
 from nano.programs import build
 from rich.console import Console
 from rich.table import Table
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from envs.manufactoria.grade import extract, grade
 from envs.manufactoria.parser import ParseError, parse
@@ -38,8 +39,9 @@ class Model:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         eos = [self.tokenizer.eos_token_id]
-        self.engine = TransformersEngine.load(str(folder), eos_ids=eos, max_batch=64, max_length=MAX_LENGTH)
+        self.engine = TransformersEngine(model, eos_ids=eos, max_batch=64, max_length=MAX_LENGTH)
         self.seeds = random.Random(seed)
 
     def answer(self, prompts: Sequence[str], max_tokens: int = MAX_ANSWER) -> list[tuple[str, bool]]:
@@ -50,7 +52,7 @@ class Model:
         requests = [Request(i, max_tokens, seed=self.seeds.getrandbits(32)) for i in ids]
         answers = [("", True)] * len(requests)
         for index, done in self.engine.generate(requests):
-            answers[index] = (self.tokenizer.decode(done.ids, skip_special_tokens=True), done.truncated)
+            answers[index] = (str(self.tokenizer.decode(done.ids, skip_special_tokens=True)), done.truncated)
         return answers
 
 

@@ -61,9 +61,10 @@ def build(goal: Goal) -> Program:
                 reached.append(after)
     pullers = []
     for state in sorted(reached, key=lambda state: number(goal, state)):
-        i = number(goal, state)
-        after = {colour: goal.advance(state, colour) for colour in "RBYG"}
-        target = {colour: "end" if s is None else f"q{number(goal, s)}" for colour, s in after.items()}
+        i, target = number(goal, state), {}
+        for colour in "RBYG":
+            after = goal.advance(state, colour)
+            target[colour] = "end" if after is None else f"q{number(goal, after)}"
         pullers.append(Puller(f"q{i}", "RB", {c: target[c] for c in "RB"}, f"p{i}"))
         pullers.append(Puller(f"p{i}", "YG", {c: target[c] for c in "YG"}, None))
     return tuple(pullers)
