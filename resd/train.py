@@ -46,8 +46,9 @@ def train(config: Config) -> Path:
     from resd.stream import Stream
 
     task = envs.load(config.task.name, **config.task.options)
+    problems, test = task.problems("train"), task.problems("test")
     stream = Stream(
-        task.problems("train"),
+        problems,
         config.batch_size,
         config.inner_updates,
         epochs=config.epochs,
@@ -64,7 +65,7 @@ def train(config: Config) -> Path:
     from resd.session import Session
 
     with dist.joined(config.hardware.device) as mesh, Session(config, task, mesh) as session:
-        session.fit(stream, steps, task.problems("test"))
+        session.fit(stream, steps, test)
         return session.run_dir
 
 

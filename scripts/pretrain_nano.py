@@ -23,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from nano.card import write_card
 from nano.documents import Writer, describe
+from nano.measure import measure
 from nano.tokenizer import train_tokenizer
 from nano.train import answer_loss, stream
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -65,7 +67,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--export-minutes", type=float, default=5.0, help="how often the folder and checkpoint are written"
     )
-    parser.add_argument("--evaluate", action="store_true", help="measure --out and write evaluation.json there")
+    parser.add_argument(
+        "--evaluate", action="store_true", help="measure --out; write its evaluation.json and README.md"
+    )
     parser.add_argument("--samples", type=int, default=200, help="problems for each evaluated situation")
     return parser.parse_args()
 
@@ -205,9 +209,8 @@ def train(options: argparse.Namespace) -> Progressed:
 def main() -> None:
     options = arguments()
     if options.evaluate:
-        from nano.measure import measure
-
         measure(options.out, options.samples, options.seed)
+        write_card(options.out)
     else:
         train(options)
 

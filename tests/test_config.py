@@ -82,6 +82,9 @@ COMMANDS = {
     "batch larger than data": (["batch_size=5000"], "lower batch_size"),
     "more steps than data": (["steps=100000"], "lower steps"),
     "wrong task option": (["+task.options.colour=red"], "colour"),
+    "malformed row": (["task.options.source=bad.jsonl"], "bad.jsonl"),
+    "empty dataset": (["task.options.source=empty.jsonl"], "empty.jsonl"),
+    "missing dataset": (["task.options.source=missing.jsonl"], "neither a file nor a folder"),
     "unknown divergence": (["algorithm.objective.divergence=kl"], "reverse_kl"),
     "model too small for the prompts": (["preset=paper", "model.path=resd/model/nano"], "do not fit"),
     "unwritable run_dir": (["run_dir=/proc/resd"], "choose another run_dir"),
@@ -92,6 +95,8 @@ COMMANDS = {
 @pytest.mark.parametrize("case", COMMANDS)
 def test_one_clear_sentence_on_the_command_line(case: str, tmp_path: Path) -> None:
     arguments, says = COMMANDS[case]
+    (tmp_path / "bad.jsonl").write_text('{"name": "half a row"\n')
+    (tmp_path / "empty.jsonl").write_text("")
     if not any(a.startswith("run_dir") for a in arguments):
         arguments = [*arguments, f"run_dir={tmp_path / 'run'}"]
     done = subprocess.run(

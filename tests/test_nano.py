@@ -19,7 +19,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 from nano.dialects import FORMS, OFFICIAL, Dialect, draw, write  # noqa: E402
 from nano.documents import SHARES, Writer, failed_attempt, lesson, playbook_for  # noqa: E402
 from nano.judge import first_broken, judge  # noqa: E402
-from nano.programs import Curriculum, build, damage, states  # noqa: E402
+from nano.programs import MAX_STATES, Curriculum, build, damage, states  # noqa: E402
 
 from envs.manufactoria.goal import FAMILIES, goals  # noqa: E402
 from envs.manufactoria.grade import grade  # noqa: E402
@@ -46,7 +46,7 @@ def solves(text, goal):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_official_programs_solve_their_goals(family):
-    for goal in random.Random(1).sample([g for g in goals(family) if states(g) <= 11], 40):
+    for goal in random.Random(1).sample([g for g in goals(family) if states(g) <= MAX_STATES], 40):
         assert solves(write(build(goal), OFFICIAL), goal)
 
 

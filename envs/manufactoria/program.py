@@ -122,8 +122,8 @@ class Moves(dict[str, dict[str, str]]):
     """The automaton of a program without painters: by node and symbol the node that is reached with it consumed.
 
     The symbol "" stands for the empty tape. A symbol that no puller takes leads to `end` when the run halts there, and
-    to NONE when it halts elsewhere or circles for ever. Rows are made when first needed; `longest` is the largest number
-    of visits that a move of the rows made so far can take, so that most runs need not count theirs.
+    to NONE when it halts elsewhere or circles for ever. Rows are made when first needed; `longest` bounds the visits
+    that a move of the rows made so far takes, so that most runs need not count theirs.
     """
 
     def __init__(self, nodes: dict[str, Node]) -> None:

@@ -40,16 +40,16 @@ def rounds() -> tuple[tuple[str, ...], ...]:
     return (sum(by_length[:5], ()) + tuple(long), *by_length[5:])
 
 
-@lru_cache(maxsize=64)
-def _labels(goal: Goal) -> list[list[bool]]:
-    return [[goal.accepts(tape) for tape in tapes] for tapes in rounds()]
+@lru_cache(maxsize=256)
+def _labels(goal: Goal, round_: int) -> list[bool]:
+    return [goal.accepts(tape) for tape in rounds()[round_]]
 
 
 def _run(program: Program, goal: Goal) -> tuple[list[Failure], int]:
     """The failures in the first round that has any, and the number of tapes up to there."""
     n_cases, failures = 0, []
-    for tapes, labels in zip(rounds(), _labels(goal), strict=True):
-        for index, (tape, expected) in enumerate(zip(tapes, labels, strict=True), n_cases):
+    for round_, tapes in enumerate(rounds()):
+        for index, (tape, expected) in enumerate(zip(tapes, _labels(goal, round_), strict=True), n_cases):
             if program.accepts(tape) != expected:
                 failures.append(Failure(index, case(tape, expected), not expected, program.run(tape)))
         n_cases += len(tapes)

@@ -24,7 +24,7 @@ Every document is synthetic and drawn under a random *dialect* of the Manufactor
 binary conventions ({names}). A problem states only what tapes to accept; the conventions can be guessed, or read from
 playbook rules, feedback, a lesson, or an example program in the context. The official dialect is held out: no program
 is written in it, and no context states all of its rules. Goals are the 874 public "has" goals as far as their program
-fits (at most 11 states); which of them are training or test problems makes no difference, since no official program of
+fits (at most 9 states); which of them are training or test problems makes no difference, since no official program of
 any of them occurs. Wrong attempts get the project's own feedback, with the dialect's forms exchanged for the official
 ones.
 

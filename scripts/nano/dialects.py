@@ -99,7 +99,8 @@ def write(program: Program, dialect: Dialect) -> str:
     spelled = {None: dialect.form("reject"), "end": dialect.form("accept")}
     lines = ["START start:", f"{indent}{dialect.form('next')} q0"]
     for puller in program:
-        lines.append(f"{dialect.form('puller')}_{puller.pair} {puller.id}:")
+        comment = f" #{puller.comment}" if puller.comment else ""
+        lines.append(f"{dialect.form('puller')}_{puller.pair} {puller.id}:{comment}")
         empty = puller.empty if dialect.form("foreign") == "chain" else None
         for condition, target in (*puller.routes.items(), (dialect.form("empty"), empty)):
             lines.append(f"{indent}{brackets[0]}{condition}{brackets[1]} {spelled.get(target, target)}")

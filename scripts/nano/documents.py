@@ -39,8 +39,8 @@ USELESS = (
 )
 SECTION = "common_mistakes"
 SHARES = {
-    "bare": 22,
-    "rules": 20,
+    "bare": 17,
+    "rules": 25,
     "solution": 9,
     "retry": 13,
     "full": 13,

@@ -2,8 +2,9 @@
 
 State i is the red/blue puller `q{i}` whose empty branch leads to the yellow/green puller `p{i}`, whose empty branch
 rejects. The numbering is regular, so that a small model can learn it: the number of matched colours for sequences, the
-mixed-radix number of the colours counted so far for counts. Not covered: painters, and goals with more than
-`MAX_STATES` states, whose programs a model of this size has no room to write.
+mixed-radix number of the colours counted so far for counts. A comment at `q{i}` says what is still missing, which is
+the reasoning such a model needs on the page before it writes the transitions. Not covered: painters, and goals with
+more than `MAX_STATES` states, whose programs a model of this size has no room to write.
 """
 
 import random
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from envs.manufactoria.goal import Goal, goals
 
-MAX_STATES = 11  # about 24 tokens a state: a program stays within 300 tokens
+MAX_STATES = 9  # about 28 tokens a state: a program stays within 300 tokens
 FAMILY_SHARES = {"contains_substring": 0.42, "contains_ordered": 0.38, "contains_count": 0.2}
 # Shares of sequence lengths 1 to 4 at the beginning of a curriculum and at its end (the task's own are 1, 5, 19, 75 %).
 LENGTH_SHARES = ((0.4, 0.4, 0.15, 0.05), (0.05, 0.15, 0.3, 0.5))
@@ -20,12 +21,16 @@ LENGTH_SHARES = ((0.4, 0.4, 0.15, 0.05), (0.05, 0.15, 0.3, 0.5))
 
 @dataclass(frozen=True, slots=True)
 class Puller:
-    """One node: `routes` maps its two colours to a node id or "end"; `empty` is a node id, or None to reject."""
+    """One node: `routes` maps its two colours to a node id or "end"; `empty` is a node id, or None to reject.
+
+    `comment` is a remark for the reader, the colours still missing.
+    """
 
     id: str
     pair: str
     routes: dict[str, str]
     empty: str | None
+    comment: str = ""
 
 
 Program = tuple[Puller, ...]
@@ -51,6 +56,13 @@ def number(goal: Goal, state: tuple[int, ...]) -> int:
     return index
 
 
+def missing(goal: Goal, state: tuple[int, ...]) -> str:
+    """The colours that the goal still needs in a state."""
+    if not goal.bounds:
+        return goal.sequence[state[0] :]
+    return "".join(colour * left for (colour, _), left in zip(goal.bounds, state, strict=True))
+
+
 def build(goal: Goal) -> Program:
     """The goal's program."""
     reached = [goal.start]
@@ -65,7 +77,7 @@ def build(goal: Goal) -> Program:
         for colour in "RBYG":
             after = goal.advance(state, colour)
             target[colour] = "end" if after is None else f"q{number(goal, after)}"
-        pullers.append(Puller(f"q{i}", "RB", {c: target[c] for c in "RB"}, f"p{i}"))
+        pullers.append(Puller(f"q{i}", "RB", {c: target[c] for c in "RB"}, f"p{i}", missing(goal, state)))
         pullers.append(Puller(f"p{i}", "YG", {c: target[c] for c in "YG"}, None))
     return tuple(pullers)
 
