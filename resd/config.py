@@ -5,6 +5,7 @@ Every mistake a user can make here ends as one sentence (UserError), before torc
 
 import difflib
 import importlib
+import importlib.util
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +76,10 @@ class Config(Section):
             raise ValueError("model.prompts=compact is written for lines: write model.output_format=lines")
         if self.hardware.device == "cpu" and self.model.attention == "flash_attention_2":
             raise ValueError("model.attention=flash_attention_2 needs a GPU: write model.attention=sdpa")
+        if self.engine.name == "vllm" and importlib.util.find_spec("vllm") is None:
+            raise ValueError("engine=vllm needs vllm, which is not installed: write engine=transformers")
+        if self.engine.name == "vllm" and self.rollout.temperature != 1:
+            raise ValueError("engine=vllm reports log-probabilities at temperature 1: write rollout.temperature=1.0")
         if self.resume not in ("auto", "never") and not Path(self.resume, "state").is_dir():
             raise ValueError(f"resume={self.resume} is not a checkpoint: write auto, never, or RUN/checkpoints/step_N")
         return self

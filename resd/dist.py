@@ -74,13 +74,13 @@ def broadcast(value: T) -> T:
     return box[0]
 
 
-def mine(items: Sequence[T]) -> dict[int, T]:
-    """This rank's share of a list that every rank holds: every world-th item, by index."""
-    return {i: items[i] for i in range(rank(), len(items), world())}
+def mine(items: Sequence[T], part: int | None = None, parts: int | None = None) -> dict[int, T]:
+    """This rank's share of a list that every rank holds, by index: every `parts`-th item; by default a part a rank."""
+    return {i: items[i] for i in range(rank() if part is None else part, len(items), parts or world())}
 
 
 def merge(results: Mapping[int, T], total: int) -> list[T]:
-    """All ranks' results by index, as one list of `total` on every rank."""
+    """All ranks' results by index, as one list of `total` on every rank. Ranks of one part have the same results."""
     parts: list[Any] = [results]
     if world() > 1:
         parts = [None] * world()

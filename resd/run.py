@@ -27,7 +27,7 @@ from resd.report.log import Log
 from resd.report.samples import write_attempts
 from resd.settings import EvaluationSettings, ModelSettings, SamplingSettings, SuccessWeighting, TeacherPromptSettings
 from resd.task import Task
-from resd.types import Attempt, Completion, Generate, Messages, Problem, Request, Sample
+from resd.types import Attempt, Completion, Generate, Messages, Problem, Request, Sample, UserError
 from resd.verify import Verifier
 
 T = TypeVar("T")
@@ -89,6 +89,7 @@ class Run:
         sampling: SamplingSettings | EvaluationSettings,
         phase: str,
         draw: int = 0,
+        max_tokens: int | None = None,
     ) -> list[Attempt]:
         """Unverified attempts; `draw` varies the random seeds. A prompt beyond the limit gets an empty response."""
         attempts: list[Attempt] = []
@@ -102,7 +103,7 @@ class Run:
         requests = [
             Request(
                 attempt.prompt_ids,
-                self.sampling.max_response,
+                max_tokens or self.sampling.max_response,
                 sampling.temperature,
                 sampling.top_p,
                 seeds.derive(self.seed, phase, attempt.id),
@@ -153,7 +154,8 @@ class Run:
 
     def complete(self, requests: Sequence[Request], phase: str) -> list[Completion]:
         """Generate on all ranks and give every rank everything, in order."""
-        done = self._share(dist.mine(requests), self.engine.generate, phase)
+        share = dist.mine(requests, self.engine.replica, self.engine.replicas)
+        done = self._share(share, self.engine.generate, phase)
         completions = dist.merge(done, len(requests))
         self.generated_tokens += sum(len(completion.ids) for completion in completions)
         return completions
@@ -203,6 +205,8 @@ class Run:
     def learn(self, samples: Sequence[Sample]) -> dict[str, float]:
         """One update of the student and its teacher, and of the engine's weights."""
         assert self.learner is not None, "this run only evaluates"
+        with self.clock("sync"):
+            self.engine.sleep()
         with self.clock("update"):
             metrics = self.learner.update(samples, self.step)
         with self.clock("sync"):
@@ -213,6 +217,28 @@ class Run:
         """Give the engine the student's current weights."""
         assert self.learner is not None
         self.engine.sync(full_tensors(self.learner.policy))
+
+    def self_test(self, problems: Sequence[Problem]) -> None:
+        """Raises UserError if engine and learner do not mean the same by the same weights.
+
+        A few tokens are sampled and scored by both: a wrong weight or a stale cache shows at once, and so does a model
+        that the engine computes differently.
+        """
+        assert self.learner is not None
+        attempts = self.attempt(problems, 1, self.sampling, "self_test", max_tokens=16)
+        samples = [Sample(a.prompt_ids, a.response_ids, a.logprobs) for a in attempts if a.response_ids]
+        gaps = [
+            abs(ours - theirs)
+            for sample, logprobs in zip(samples, self.learner.logprobs(samples), strict=True)
+            for ours, theirs in zip(logprobs, sample.sampled_logprobs, strict=True)
+        ]
+        gap = sum(gaps) / max(1, len(gaps))
+        tolerance = 1e-3 if self.learner.hardware.dtype == "float32" else 0.1
+        if not gap <= tolerance:
+            raise UserError(
+                f"engine and learner disagree by {gap:.3g} nats a token ({tolerance} would be rounding): "
+                "the engine has other weights, or computes this model differently; try engine=transformers"
+            )
 
     def count(self, name: str, events: int = 1) -> None:
         """Note events that go into this update's metrics, zero included."""

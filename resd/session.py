@@ -28,6 +28,7 @@ from resd.objectives.distill import Distillation
 from resd.report import perf
 from resd.report.log import Log, drop_after
 from resd.run import Run
+from resd.settings import VllmSettings
 from resd.stream import Stream
 from resd.task import Task
 from resd.types import Problem, UserError
@@ -99,6 +100,7 @@ class Session:
     def fit(self, stream: Stream, steps: int, test: Sequence[Problem]) -> None:
         """Updates `run.step + 1` to `steps`, with evaluations and checkpoints between them."""
         self._announce(stream, steps)
+        self.run.self_test(stream.problems[:4])
         if self.run.step == 0 and self.config.evaluation.before:
             self._evaluate(test)
         for step in range(self.run.step + 1, steps + 1):
@@ -240,13 +242,20 @@ def build_teacher(settings: Config, student: Policy, mesh: DeviceMesh, dtype: to
 
 def build_engine(settings: Config, chat: Chat) -> Engine:
     """Who generates, with the weights of `model.path` until the first sync."""
+    engine, device = settings.engine, settings.hardware.device
+    if isinstance(engine, VllmSettings):
+        from resd.engine.vllm import VllmEngine
+
+        return VllmEngine(
+            settings.model.path, engine, eos_ids=chat.eos_ids, max_length=_longest(settings), device=device
+        )
     return TransformersEngine(
         load_model(settings.model),
         eos_ids=chat.eos_ids,
-        max_batch=settings.engine.max_batch,
+        max_batch=engine.max_batch,
         max_length=_longest(settings),
-        dtype=getattr(torch, settings.engine.dtype),
-        device=settings.hardware.device,
+        dtype=getattr(torch, engine.dtype),
+        device=device,
     )
 
 

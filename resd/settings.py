@@ -49,12 +49,27 @@ class ModelSettings(Section):
     max_prompt: Positive
 
 
-class EngineSettings(Section):
-    """Who generates. `max_batch` is how many requests decode at once on one rank."""
+class TransformersSettings(Section):
+    """The built-in engine. `max_batch` is how many requests decode at once on one rank."""
 
     name: Literal["transformers"]
     dtype: Literal["float32", "bfloat16"]
     max_batch: Positive
+
+
+class VllmSettings(Section):
+    """vLLM. `gpu_memory` is the share of a GPU it may take, `kv_cache_gb` the cache on a CPU."""
+
+    name: Literal["vllm"]
+    dtype: Literal["float32", "bfloat16"]
+    max_batch: Positive
+    tensor_parallel: Positive
+    gpu_memory: Annotated[float, Field(gt=0, lt=1)]
+    kv_cache_gb: Positive
+    enforce_eager: bool
+
+
+EngineSettings = Annotated[TransformersSettings | VllmSettings, Field(discriminator="name")]
 
 
 class HardwareSettings(Section):

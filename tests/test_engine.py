@@ -66,9 +66,13 @@ OTHERS = {
     "qwen3_sliding": lambda: Qwen3ForCausalLM(
         Qwen3Config(**SHAPE, use_sliding_window=True, sliding_window=16, max_window_layers=1)
     ),
-    "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**SHAPE, sliding_window=16, tie_word_embeddings=False, attn_implementation="eager")),
+    "gemma2": lambda: Gemma2ForCausalLM(
+        Gemma2Config(**SHAPE, sliding_window=16, tie_word_embeddings=False, attn_implementation="eager")
+    ),
     "gpt2": lambda: GPT2LMHeadModel(
-        GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=2048, bos_token_id=0, eos_token_id=0)
+        GPT2Config(
+            vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=2048, bos_token_id=0, eos_token_id=0
+        )
     ),
 }
 
@@ -193,11 +197,12 @@ def test_generation_ends_with_any_end_of_turn_token(fused: bool) -> None:
 def test_an_end_of_turn_token_at_the_cap_is_not_truncated() -> None:
     model = randomised(FUSED["qwen3"]())
     [prompt] = prompts([6])
-    ids = hugging_face(model, prompt, 3)
-    request = Request(prompt, 3, temperature=0.0)
+    ids = hugging_face(model, prompt, 12)
+    cap = next(length for length in range(4, 12) if ids[length - 1] not in ids[: length - 1])
+    request = Request(prompt, cap, temperature=0.0)
     assert generated(engine(model), [request])[0].truncated
-    [completion] = generated(engine(model, eos_ids=[ids[2]]), [request])
-    assert (completion.ids, completion.truncated) == (ids[: ids.index(ids[2]) + 1], False)
+    [completion] = generated(engine(model, eos_ids=[ids[cap - 1]]), [request])
+    assert (completion.ids, completion.truncated) == (ids[:cap], False)
 
 
 @pytest.mark.parametrize("fused", [True, False])

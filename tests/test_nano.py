@@ -113,8 +113,9 @@ def test_the_official_dialect_is_never_drawn_nor_written():
     assert all(draw(rng) != OFFICIAL for _ in range(20_000))
     for _ in range(4000):
         document = writer.draw(rng, rng.random())
-        assert not all(rule in document.prompt for rule in OFFICIAL.rules())
-        assert not any(map(is_official, programs_in(document.prompt) + programs_in(document.answer)))
+        texts = [text for turn in document.turns for text in turn]
+        assert not all(any(rule in text for text in texts) for rule in OFFICIAL.rules())
+        assert not any(map(is_official, (program for text in texts for program in programs_in(text))))
 
 
 @pytest.mark.parametrize("kind", ["reflect", "tag", "curate"])
@@ -122,7 +123,7 @@ def test_answers_of_each_role_are_readable(kind):
     rng, writer, format = random.Random(7), Writer(), LinesFormat()
     seen = set()
     for _ in range(300):
-        answer = writer.draw(rng, 0.5, kind).answer
+        answer = writer.draw(rng, 0.5, kind).turns[0][1]
         if kind == "reflect":
             reflection = format.parse_reflection(answer)
             assert reflection.text

@@ -63,6 +63,8 @@ def test_top_p_keeps_at_least_one_token_and_no_more_than_it_needs() -> None:
     assert draw(logits_B_V, 1.0, 0.49, uniforms)[0] == [0] * 5
     assert draw(logits_B_V, 1.0, 0.51, uniforms)[0] == [0, 0, 0, 1, 1]
     assert draw(logits_B_V, 1.0, 1.0, uniforms)[0] == [0, 0, 1, 2, 2]
+    halves_B_V = torch.zeros(50, 2)  # the first half reaches 0.5 exactly
+    assert len(set(draw(halves_B_V, 1.0, 0.5, [i / 50 for i in range(50)])[0])) == 1
 
 
 def test_logprobs_are_those_before_top_p_at_the_temperature() -> None:

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from resd.config import CONF, validate
 from resd.context.playbook import Playbook
+from resd.engine.transformers import TransformersEngine
 from resd.train import train
 from resd.types import UserError
 
@@ -208,6 +211,25 @@ def test_two_processes_equal_one(tiny_model: Path, tmp_path: Path) -> None:
     a, b = weights(tmp_path / "1", 2), weights(tmp_path / "2", 2)
     for name in a:
         assert (a[name] - b[name]).abs().max() < 1e-4, name
+
+
+def test_an_engine_with_other_weights_is_found_out(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:
+    with (
+        patched_sync(lambda weights: [(name, w * 1.1) for name, w in weights]),
+        pytest.raises(UserError, match="disagree"),
+    ):
+        run(tiny_model, tmp_path)
+
+
+@contextmanager
+def patched_sync(change: Any) -> Iterator[None]:
+    """An engine that is given changed weights, as a broken transfer would."""
+    whole = TransformersEngine.sync
+    TransformersEngine.sync = lambda self, weights: whole(self, change(weights))  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TransformersEngine.sync = whole  # type: ignore[method-assign]
 
 
 def test_never_resumes_over_a_run(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def parse(source: str) -> Program:
     return Program(nodes)
 
 
-@lru_cache(maxsize=1 << 16)  # the programs of one model repeat the same lines
+@lru_cache(maxsize=1 << 14)  # the programs of one model repeat the same lines
 def _read(line: str) -> tuple[str, str, str]:
     """What a line is by itself: (`skip`, "", ""), (`route`, condition, target) or (`header`, type, id).
 

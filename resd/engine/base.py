@@ -9,7 +9,13 @@ from resd.types import Completion, Request
 
 
 class Engine(Protocol):
-    """Generates on this rank. Nothing here speaks of text: ids in, ids out."""
+    """Generates on this rank. Nothing here speaks of text: ids in, ids out.
+
+    Ranks of the same `replica` are one engine and are asked the same; `replicas` engines share out the work.
+    """
+
+    replica: int
+    replicas: int
 
     def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
         """Yield `(index into requests, completion)` as completions finish, in any order, each index exactly once.
@@ -29,11 +35,7 @@ class Engine(Protocol):
         ...
 
     def sleep(self) -> None:
-        """Free the memory that generation needs, until `wake`; weights may be lost, so `sync` comes after `wake`."""
-        ...
-
-    def wake(self) -> None:
-        """Take the memory back."""
+        """Free the memory that generation needs, weights included, until the next `sync`."""
         ...
 
     def close(self) -> None:

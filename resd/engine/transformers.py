@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from resd import dist
 from resd.engine.cached import CachedDecoder
 from resd.engine.decode import Decoder, decode
 from resd.engine.fused import FusedDecoder, FusedModel, supports
@@ -35,6 +36,7 @@ class TransformersEngine:
         device: torch.device | str | None = None,
         fused: bool = True,
     ) -> None:
+        self.replica, self.replicas = dist.rank(), dist.world()
         self.model = model.eval().requires_grad_(False).to(device or model.device)
         for parameter in model.parameters():  # not the buffers: rounding rope frequencies moves every distant token
             parameter.data = parameter.data.to(dtype or model.dtype)
@@ -68,9 +70,6 @@ class TransformersEngine:
 
     def sleep(self) -> None:
         """Nothing to free: see `generate`."""
-
-    def wake(self) -> None:
-        """Nothing to take back."""
 
     def close(self) -> None:
         """Nothing to release but the object itself."""

@@ -59,7 +59,7 @@ def check_context(settings: ModelSettings, longest: int) -> None:
     limit = getattr(_read(AutoConfig, settings.path).get_text_config(), "max_position_embeddings", longest)
     if longest > limit:
         raise UserError(
-            f"prompts and responses of up to {longest} tokens do not fit into the {limit} of model.path={settings.path}: "
+            f"prompts and responses of {longest} tokens do not fit into the {limit} of model.path={settings.path}: "
             "lower model.max_prompt, rollout.max_prompt or rollout.max_response"
         )
 

