@@ -29,6 +29,7 @@ def test_every_preset_validates(algorithm: str, preset: str) -> None:
 
 
 def test_presets_differ_where_the_sources_do() -> None:
+    assert load("preset=official").task.options["feedback"] == "official"
     paper, official = (load(f"preset={preset}").algorithm.model_dump() for preset in ("paper", "official"))
     assert (paper["objective"]["ratio_max"], official["objective"]["ratio_max"]) == (5.0, None)
     assert (paper["playbook"]["concise"], official["playbook"]["concise"]) == ("prioritized", "staleness")

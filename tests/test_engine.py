@@ -96,7 +96,7 @@ def generated(engine: Engine, requests: Sequence[Request]) -> list[Completion]:
 def hugging_face(model: PreTrainedModel, prompt: list[int], tokens: int, eos: list[int] | None = None) -> list[int]:
     ids = torch.tensor([prompt])
     options = {"do_sample": False, "max_new_tokens": tokens, "eos_token_id": eos, "pad_token_id": 0}
-    return model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, len(prompt) :].tolist()  # type: ignore[operator]
+    return model.generate(ids, attention_mask=torch.ones_like(ids), **options)[0, len(prompt) :].tolist()
 
 
 @torch.no_grad()
@@ -255,6 +255,18 @@ def test_bfloat16_is_as_exact_as_hugging_face() -> None:
         errors.append((torch.tensor(completion.logprobs) - expected_T).abs())
         theirs.append((forward_logprobs(model, prompt, completion, 1.0).float() - expected_T).abs())
     assert 0 < torch.cat(errors).mean() < 1.3 * torch.cat(theirs).mean() < 0.2
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("fused", [True, False])
+def test_logprobs_on_a_gpu_equal_those_on_a_cpu(fused: bool) -> None:
+    exact = randomised(FUSED["qwen3"]())
+    ours = engine(randomised(FUSED["qwen3"]()), max_batch=2, device="cuda", fused=fused)
+    asked = prompts([5, 300, 40])
+    for prompt, completion in zip(asked, generated(ours, [Request(p, 30, top_p=0.9) for p in asked]), strict=True):
+        logprobs_T = torch.tensor(completion.logprobs)
+        torch.testing.assert_close(logprobs_T, forward_logprobs(exact, prompt, completion, 1.0), atol=1e-3, rtol=0)
 
 
 def test_the_consumer_runs_outside_of_inference_mode() -> None:

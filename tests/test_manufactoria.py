@@ -129,6 +129,7 @@ def first_number(pattern: str, text: str) -> int | None:
         "lower case none": (REJECT_ALL.replace("NONE", "none"), ("undefined_target", 1)),
         "no START but a node of its name": ("PAINTER_RED start:\n    NEXT end\nEND end", ("no_start", None)),
         "no END but a node of its name": ("START start:\n    NEXT end\nPULLER_RB end:", ("no_end", None)),
+        "neither START nor END": ("PAINTER_RED a:\n    NEXT b", ("no_start", None)),
         "another START": (ACCEPT_ALL + "\nSTART begin:\n    NEXT end", ("start_wrong_id", 5)),
         "a second START": (ACCEPT_ALL + "\nSTART start:\n    NEXT end", ("duplicate_id", 5)),
         "routes of END": (ACCEPT_ALL + "\n    NEXT start", ("end_has_routes", 5)),
@@ -326,7 +327,7 @@ def test_expected_output() -> None:
     assert not passes("B")
     assert passes("B+R?")
     assert not passes("(")  # no valid pattern: compared as it stands
-    assert not passes("[BR]")  # brackets alone make no pattern
+    assert not passes("[BR]{2}")  # brackets and braces alone make no pattern
     assert passes("B", expected_accepted=False)  # a wrong tape counts as a rejection
     assert not grade(fenced(REJECT_ALL), [{"input": ""}]).passed  # expected_accepted is true when missing
 
@@ -358,6 +359,7 @@ def test_full_feedback_shows_a_wrong_rejection_and_a_wrong_acceptance() -> None:
 def test_feedback_explains_capitals_and_outputs() -> None:
     capitals = ACCEPT_ALL.replace("NEXT end", "NEXT END")
     assert "(the END node is called end)" in grade(fenced(capitals), [case("R", True)]).feedback
+    assert "the node 'END' does not exist" in grade(fenced(capitals), [case("R", True)], feedback="official").feedback
     record = {"input": "B", "expected_output": "", "expected_accepted": True, "check_output": True}
     text = grade(fenced(ACCEPT_ALL), [record]).feedback
     assert "Tape B must be accepted with output (empty) but is accepted with output B." in text

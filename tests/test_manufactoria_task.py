@@ -91,7 +91,7 @@ def accepted_share(cases: Any) -> float:
 
 
 def test_every_suite_has_both_verdicts_and_distinct_tapes() -> None:
-    for each in all_problems(seed=3):
+    for each in all_problems(seed=23):  # which has a suite that needs topping up
         tapes = [record["input"] for record in each.cases]
         n_accepted = sum(record["expected_accepted"] for record in each.cases)
         assert len(set(tapes)) == len(tapes) <= 35

@@ -89,7 +89,10 @@ def run_cases(program: Program, cases: Iterable[Mapping[str, Any]]) -> list[Fail
 
 
 def _matches(tape: str, expected: str) -> bool:
-    """Whether a final tape is the expected one, or matches it when it looks like a regular expression."""
+    """Whether a final tape is the expected one, or matches it when it looks like a regular expression.
+
+    The pattern comes from the data, never from a model, so it is trusted not to backtrack for ever.
+    """
     if _PATTERN_MARKS.isdisjoint(expected):
         return tape == expected
     try:

@@ -1,7 +1,7 @@
 """A stricter judge than the test suites: every tape up to length 7, and long random ones, against the predicate.
 
-Two thirds of the counting problems, and a fifth of the others, have a suite that some other problem's exact solution
-passes, so passing it does not prove a program right. Here the tapes come in rounds, and a program that fails one is
+Seven in ten counting problems, and one in five of the others, have a suite that another problem's exact solution
+passes; passing it does not prove a program right. Here the tapes come in rounds, and a program that fails one is
 not run on the next, so that a wrong one costs little: `cases_total` counts the tapes it was run on.
 """
 
