@@ -142,8 +142,9 @@ def test_logprobs_are_at_the_temperature_and_before_top_p(name: str) -> None:
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_a_request_does_not_depend_on_the_others(fused: bool) -> None:
-    """Batch size, order and neighbours leave seeded samples as they are, over refills, long rows and equal prompts."""
+def test_a_request_does_not_depend_on_the_others(fused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch size, order and neighbours leave seeded samples as they are, over refills, passes and equal prompts."""
+    monkeypatch.setattr("resd.engine.fused.PREFILL_TOKENS", 50)
     ours = engine(randomised(FUSED["qwen3"]()), max_batch=3, fused=fused)
     asked = prompts([2, 620, 17, 40, 5, 33, 8])
     asked += [asked[2], asked[2]]

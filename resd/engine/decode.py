@@ -16,8 +16,6 @@ from torch import Tensor
 from resd.engine.sampling import sample
 from resd.types import Completion, Request
 
-PREFILL_TOKENS = 2048  # padded tokens of one prefill: enough to be efficient, and larger ones only take more memory
-
 
 class Decoder(Protocol):
     """A model with the state of a running batch. Rows are numbered from 0 in the order they came."""
@@ -74,8 +72,7 @@ def decode(
 
     while waiting or running:
         if waiting and decoder.room >= min(quorum, len(waiting)):
-            count = max(1, min(decoder.room, PREFILL_TOKENS // len(waiting[0].request.prompt_ids)))
-            rows, waiting = waiting[:count], waiting[count:]
+            rows, waiting = waiting[: decoder.room], waiting[decoder.room :]
             running += rows
             logits_B_V = decoder.prefill([row.request.prompt_ids for row in rows])
         else:

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 
 FAMILIES = {"llama", "qwen2", "qwen3"}
 STATIC_ROPES = {"default", "linear", "llama3", "yarn"}
+PREFILL_TOKENS = 2048  # padded tokens of one forward pass: enough to be efficient, and more only takes more memory
 
 Attend = Callable[[int, Float[Tensor, "N H D"], Float[Tensor, "N K D"], Float[Tensor, "N K D"]], Float[Tensor, "N H*D"]]
 
@@ -57,23 +58,20 @@ class FusedModel:
     def __init__(self, model: PreTrainedModel, max_length: int) -> None:
         config: Any = model.config
         body: Any = model.base_model
-        self.heads, self.kv_heads, self.eps = (
-            config.num_attention_heads,
-            config.num_key_value_heads,
-            config.rms_norm_eps,
-        )
+        self.heads: int = config.num_attention_heads
+        self.kv_heads: int = config.num_key_value_heads
+        self.eps: float = config.rms_norm_eps
         self.head_dim: int = body.layers[0].self_attn.head_dim
         self.embedding, self.norm = body.embed_tokens.weight, body.norm.weight
         self.head = model.get_output_embeddings().weight
         self.layers = [_fuse(layer) for layer in body.layers]
         # a fresh rotary module, since casting a model also rounds the frequencies of its own
-        positions_1_T = torch.arange(max_length)[None]
-        cos_1_T_D, sin_1_T_D = (
-            x.to(self.embedding) for x in type(body.rotary_emb)(config)(torch.ones(1), positions_1_T)
-        )
+        rotary = type(body.rotary_emb)(config)
+        cos_1_T_D, sin_1_T_D = rotary(torch.ones(1), torch.arange(max_length)[None])
         # rotate_half(x) * sin is roll(x, D / 2) * sin with the first half of sin negated
         sin_1_T_D[..., : self.head_dim // 2].neg_()
-        self.cos_T_1_D, self.sin_T_1_D = cos_1_T_D[0, :, None], sin_1_T_D[0, :, None]
+        self.cos_T_1_D = cos_1_T_D[0, :, None].to(self.embedding)
+        self.sin_T_1_D = sin_1_T_D[0, :, None].to(self.embedding)
 
 
 def _fuse(layer: Any) -> _Layer:
@@ -123,7 +121,11 @@ class FusedDecoder:
         return self.rows - len(self.lengths)
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """Equal prompts are computed once."""
+        """Prompts in passes of at most `PREFILL_TOKENS`; equal prompts of one pass are computed once."""
+        count = max(1, PREFILL_TOKENS // max(map(len, prompts)))
+        return torch.cat([self._prefill(prompts[i : i + count]) for i in range(0, len(prompts), count)])
+
+    def _prefill(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
         numbers: dict[tuple[int, ...], int] = {}
         source = torch.tensor(
             [numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts], device=self.device
