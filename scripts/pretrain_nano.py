@@ -8,7 +8,7 @@ never contains) the way a base model is unfamiliar with a new task, and able to 
 context. Its numbers say nothing about large models.
 
 The schedule follows the larger of two fractions, of `--tokens` and of `--minutes`, so that either may bound a run:
-warm up, constant, then linear to zero over the last 30 %. Only a run bounded by tokens repeats exactly. A run that is
+warm up, constant, then linear to zero over the last 20 %. Only a run bounded by tokens repeats exactly. A run that is
 started again continues from its last checkpoint with new documents.
 """
 
@@ -32,8 +32,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 ROOT = Path(__file__).resolve().parents[1]
-WARMUP_STEPS, DECAY_SHARE, CURRICULUM_SHARE = 100, 0.3, 0.5
-MAX_POSITIONS = 2048
+WARMUP_STEPS, DECAY_SHARE, CURRICULUM_SHARE = 100, 0.2, 0.75
+MAX_POSITIONS, TOKENIZER_DOCUMENTS = 2048, 3000
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--vocabulary", type=int, default=1024)
     parser.add_argument("--batch-tokens", type=int, default=2048)
     parser.add_argument("--max-length", type=int, default=1024)
-    parser.add_argument("--buffer", type=int, default=4096, help="documents written at a time")
+    parser.add_argument("--buffer", type=int, default=1024, help="documents written at a time")
     parser.add_argument("--writers", type=int, default=0, help="processes that write documents ahead; 0: inline")
     parser.add_argument("--lr", type=float, default=1.2e-3)
     parser.add_argument(
@@ -122,8 +122,8 @@ def prepare_tokenizer(options: argparse.Namespace) -> Any:
     if folder.exists():
         return AutoTokenizer.from_pretrained(folder)
     writer, rng = Writer(), random.Random(f"{options.seed}/tokenizer")
-    documents = [writer.draw(rng, level=rng.random()) for _ in range(min(4000, options.buffer))]
-    texts = (text for document in documents for text in (document.prompt, document.answer))
+    documents = [writer.draw(rng, level=rng.random()) for _ in range(TOKENIZER_DOCUMENTS)]
+    texts = (text for document in documents for turn in document.turns for text in turn)
     tokenizer = train_tokenizer(texts, options.vocabulary, MAX_POSITIONS)
     tokenizer.save_pretrained(folder)
     return tokenizer

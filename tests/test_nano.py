@@ -85,7 +85,7 @@ def test_feedback_translation_is_its_own_inverse(law, written, rng):
 def test_feedback_quotes_the_program_as_it_was_written(law, written, rng):
     goal = Curriculum().draw(rng, 0.5)
     judgement = judge(build(goal), written, law, goal, rng)
-    for name in {judgement.broken} & {"next", "puller", "empty", "reject", "accept"}:
+    for name in {judgement.broken} & {"next", "puller", "reject", "accept"}:
         assert written.form(name) in judgement.feedback
 
 

@@ -21,7 +21,6 @@ FORMS: dict[str, tuple[str, str]] = {
     "next": ("NEXT", "GOTO"),
     "puller": ("PULLER", "READER"),
     "bracket": ("[]", "()"),
-    "empty": ("EMPTY", "BLANK"),
     "colon": ("", ":"),
     "reject": ("NONE", "HALT"),
     "accept": ("end", "END"),
@@ -32,7 +31,6 @@ RULES: dict[str, tuple[str, str]] = {
     "next": ("The route of START is spelled NEXT.", "The route of START is spelled GOTO."),
     "puller": ("Pullers are PULLER_RB and PULLER_YG.", "Pullers are READER_RB and READER_YG."),
     "bracket": ("Write conditions in square brackets.", "Write conditions in round brackets."),
-    "empty": ("The empty condition is EMPTY.", "The empty condition is BLANK."),
     "colon": ("No colon after END end.", "Put a colon after END end."),
     "reject": ("The rejecting target is NONE.", "The rejecting target is HALT."),
     "accept": ("The accepting target is lower case end.", "The accepting target is upper case END."),
@@ -102,7 +100,7 @@ def write(program: Program, dialect: Dialect) -> str:
         comment = f" #{puller.comment}" if puller.comment else ""
         lines.append(f"{dialect.form('puller')}_{puller.pair} {puller.id}:{comment}")
         empty = puller.empty if dialect.form("foreign") == "chain" else None
-        for condition, target in (*puller.routes.items(), (dialect.form("empty"), empty)):
+        for condition, target in (*puller.routes.items(), ("EMPTY", empty)):
             lines.append(f"{indent}{brackets[0]}{condition}{brackets[1]} {spelled.get(target, target)}")
     return "\n".join((*lines, f"END end{dialect.form('colon')}"))
 
@@ -114,7 +112,7 @@ def _words(one: str, other: str) -> Callable[[str], str]:
 
 
 def _brackets(text: str) -> str:
-    square, round_ = r"\[([RBYG]|EMPTY|BLANK)\]", r"\(([RBYG]|EMPTY|BLANK)\)"
+    square, round_ = r"\[([RBYG]|EMPTY)\]", r"\(([RBYG]|EMPTY)\)"
     return re.sub(f"{square}|{round_}", lambda found: f"({found[1]})" if found[1] else f"[{found[2]}]", text)
 
 
@@ -134,7 +132,6 @@ _EXCHANGES: dict[str, Callable[[str], str]] = {
     "next": _words("NEXT", "GOTO"),
     "puller": _words("PULLER", "READER"),
     "bracket": _brackets,
-    "empty": _words("EMPTY", "BLANK"),
     "colon": _colons,
     "reject": _words("NONE", "HALT"),
     "accept": _accepting,

@@ -1,9 +1,10 @@
 """Documents for every role of the trainer, in the trainer's own compact texts.
 
-Each document is one prompt and one answer, drawn for one goal under one dialect (the law). Attempts are programs
-spelled in another dialect, judged under the law, so that their feedback betrays one convention at a time; the lesson of
-a failure is the rule of the law that was broken first. No program is spelled in the official dialect, and no context
-states all of its rules.
+Each document is one prompt and one answer, drawn for one goal under one dialect (the law); some go on with further
+problems under the same law, which trains on more answers for the same context. Attempts are programs spelled in another
+dialect, judged under the law, so that their feedback betrays one convention at a time; the lesson of a failure is the
+rule of the law that was broken first. No program is spelled in the official dialect, and no context states all of its
+rules.
 """
 
 import random
@@ -49,13 +50,15 @@ SHARES = {
     "tag": 3,
     "curate": 5,
 }
+CONTINUED = ("bare", "rules", "solution", "retry")
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
+    """A conversation: `turns` of one prompt and one answer, the first of the document's kind."""
+
     kind: str
-    prompt: str
-    answer: str
+    turns: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,12 @@ class Writer:
             law, goal = draw(rng), self.goals.draw(rng, level)
             prompt, answer = getattr(self, f"_{kind}")(rng, law, goal, level)
             if not all(rule in prompt for rule in OFFICIAL.rules()):
-                return Document(kind, prompt, answer)
+                break
+        turns = [(prompt, answer)]
+        if kind in CONTINUED:
+            others = [self.goals.draw(rng, level) for _ in range(rng.choice((0, 2, 3, 4)))]
+            turns += [(question(other), fenced(build(other), law)) for other in others]
+        return Document(kind, tuple(turns))
 
     def _bare(self, rng: random.Random, law: Dialect, goal: Goal, level: float) -> tuple[str, str]:
         return question(goal), fenced(build(goal), law)

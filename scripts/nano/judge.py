@@ -54,7 +54,7 @@ def first_broken(text: str, cases: Sequence[Mapping[str, Any]]) -> str:
     except ParseError as error:
         line = text.strip().split("\n")[error.line - 1] if error.line else ""
         if error.kind == "bad_puller_route":
-            return "bracket" if "(" in line else "empty" if FORMS["empty"][1] in line else LOGIC
+            return "bracket" if "(" in line else LOGIC
         if error.kind == "undefined_target":
             return "reject" if FORMS["reject"][1] in str(error) else LOGIC
         return _CONVENTIONS.get(error.kind, LOGIC)

@@ -1,11 +1,11 @@
 """From documents to batches of similar lengths, and the loss on their answer tokens."""
 
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from itertools import count
 from multiprocessing import get_context
 from typing import Any
 
@@ -15,6 +15,9 @@ from jaxtyping import Float, Int
 from nano.documents import Document, Writer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+DECISIONS, DECISION_WEIGHT = ("NEXT", "GOTO", " end", " END"), 4.0
+Encoded = tuple[list[int], list[float]]  # ids and their weights in the loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,27 +37,38 @@ class Batch:
         return Batch(self.ids_B_T.to(device), self.weights_B_T.to(device), self.tokens)
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) -> list[tuple[list[int], int]]:
-    """Ids of each document, and where its answer begins."""
-    prompts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": d.prompt}], tokenize=False, add_generation_prompt=True
-        )
-        for d in documents
-    ]
-    answers = [d.answer + tokenizer.eos_token for d in documents]
-    prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
-    answer_ids = tokenizer(answers, add_special_tokens=False)["input_ids"]
-    return [(p + a, len(p)) for p, a in zip(prompt_ids, answer_ids, strict=True)]
+def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) -> list[Encoded]:
+    """Ids and weights of each document, as the chat template writes it.
 
-
-def make_batches(encoded: Sequence[tuple[list[int], int]], tokens: int, pad: int) -> list[Batch]:
-    """Documents grouped by length, so that little is padding, into batches of at most `tokens`.
-
-    A document's answer tokens share the weight sqrt(length): a one-line lesson counts less than a program, but not
-    fifteen times less.
+    The tokens of an answer share the weight sqrt(length): a one-line lesson counts less than a program, but not fifteen
+    times less. A token that alone decides a convention counts `DECISION_WEIGHT` times: there is one in a hundred.
     """
-    groups: list[list[tuple[list[int], int]]] = [[]]
+    decisions = {i for word in DECISIONS for i in tokenizer(word, add_special_tokens=False)["input_ids"]}
+    asked = [[{"role": "user", "content": prompt}] for d in documents for prompt, _ in d.turns]
+    prompts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in asked]
+    answers = [answer + tokenizer.eos_token for d in documents for _, answer in d.turns]
+    newline = tokenizer("\n", add_special_tokens=False)["input_ids"]
+    pairs = zip(
+        tokenizer(prompts, add_special_tokens=False)["input_ids"],
+        tokenizer(answers, add_special_tokens=False)["input_ids"],
+        strict=True,
+    )
+    encoded = []
+    for document in documents:
+        ids: list[int] = []
+        weights: list[float] = []
+        for prompt, answer in itertools.islice(pairs, len(document.turns)):
+            between = newline if ids else []
+            ids += between + prompt + answer
+            weights += [0.0] * (len(between) + len(prompt))
+            weights += [(DECISION_WEIGHT if i in decisions else 1.0) * len(answer) ** -0.5 for i in answer]
+        encoded.append((ids, weights))
+    return encoded
+
+
+def make_batches(encoded: Sequence[Encoded], tokens: int, pad: int) -> list[Batch]:
+    """Documents grouped by length, so that little is padding, into batches of at most `tokens`."""
+    groups: list[list[Encoded]] = [[]]
     for item in sorted(encoded, key=lambda item: len(item[0])):
         if groups[-1] and (len(groups[-1]) + 1) * len(item[0]) > tokens:
             groups.append([])
@@ -63,9 +77,9 @@ def make_batches(encoded: Sequence[tuple[list[int], int]], tokens: int, pad: int
     for group in groups:
         shape = (len(group), len(group[-1][0]))
         ids_B_T, weights_B_T = torch.full(shape, pad), torch.zeros(shape)
-        for row, (ids, start) in enumerate(group):
+        for row, (ids, weights) in enumerate(group):
             ids_B_T[row, : len(ids)] = torch.tensor(ids)
-            weights_B_T[row, start : len(ids)] = (len(ids) - start) ** -0.5
+            weights_B_T[row, : len(ids)] = torch.tensor(weights)
         batches.append(Batch(ids_B_T, weights_B_T, sum(len(ids) for ids, _ in group)))
     return batches
 
@@ -90,7 +104,7 @@ def stream(tokenizer: PreTrainedTokenizerFast, level: Callable[[], float], optio
             done.buffers += 1
             yield from write_buffer(tokenizer, options, done.buffers, level())
     with ProcessPoolExecutor(options.writers, mp_context=get_context("spawn")) as pool:
-        ordered = count(done.buffers + 1)
+        ordered = itertools.count(done.buffers + 1)
         waiting = deque(
             pool.submit(write_buffer, tokenizer, options, next(ordered), level()) for _ in range(options.writers + 1)
         )
