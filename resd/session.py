@@ -113,7 +113,8 @@ class Session:
             if step == steps or _due(step, self.config.checkpoints.every):
                 self._save()
         self.checkpoints.wait()
-        self._conclude()
+        if dist.first():
+            self._conclude()
 
     def _evaluate(self, problems: Sequence[Problem]) -> None:
         metrics, _ = evaluate(self.run, problems, self.config.evaluation)
@@ -167,20 +168,22 @@ class Session:
             self.log.say(f"[yellow]nothing to do: this run has made all {steps} updates; raise steps to go on[/]")
 
     def _conclude(self) -> None:
-        steps = [int(step) for step in self.evaluations]
-        if not steps:
+        """Accuracy before, at the best checkpoint, and at the end."""
+        if not self.evaluations:
             return
-        first, last = min(steps), max(steps)
-        best = (self.run_dir / "best").resolve().name
+        best = checkpoint.step_of(self.run_dir / "best")
+        steps = sorted({min(map(int, self.evaluations)), best, max(map(int, self.evaluations))})
+        shown = [step for step in steps if str(step) in self.evaluations]
         table = Table(title="accuracy on the test split (%)", title_justify="left")
-        for column in ("metric", f"update {first}", f"update {last}"):
-            table.add_column(column, justify="left" if column == "metric" else "right")
-        for name, value in self.evaluations[str(last)].items():
+        table.add_column("metric")
+        for step in shown:
+            table.add_column(f"update {step}" + (" (best)" if step == best else ""), justify="right")
+        for name in self.evaluations[str(shown[-1])]:
             if "@" in name:
-                before = self.evaluations[str(first)][name]
-                table.add_row(name.removeprefix("eval/"), f"{100 * before:.2f}", f"{100 * value:.2f}")
+                values = [f"{100 * self.evaluations[str(step)][name]:.2f}" for step in shown]
+                table.add_row(name.removeprefix("eval/"), *values)
         self.log.console.print(table)
-        self.log.say(f"best checkpoint by rank sum: {best}; everything is in {self.run_dir}")
+        self.log.say(f"best checkpoint by rank sum: {self.run_dir / 'best'}; everything is in {self.run_dir}")
 
     def __enter__(self) -> "Session":
         return self
