@@ -1,0 +1,55 @@
+"use strict";
+// Elements are built from text nodes only, never from markup: what a model wrote is shown, not interpreted.
+const DATA = JSON.parse(document.getElementById("data").textContent);
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(node, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  return node;
+}
+const el = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
+const svg = (name, attributes = {}, ...children) => fill(document.createElementNS(SVG, name), attributes, children);
+
+const text = (lines) => (lines === null || lines === undefined ? null : lines.map((i) => DATA.lines[i]).join("\n"));
+const color = (i) => `var(--s${(i % 8) + 1})`;
+const dash = (i) => ["", "6 3", "2 3", "8 3 2 3"][Math.floor(i / 8) % 4];
+
+let names = 0;
+function segments(label, options, value, change) {
+  const name = `choice-${++names}`;
+  const inputs = options.map(([key, shown]) =>
+    el("label", {}, el("input", { type: "radio", name, value: key, checked: key === value, onchange: () => change(key) }), shown));
+  return el("fieldset", {}, el("legend", {}, label), el("div", { class: "segments" }, inputs));
+}
+
+function picker(label, options, value, change) {
+  const choices = options.map(([key, shown]) => el("option", { value: key, selected: String(key) === String(value) }, shown));
+  return el("label", {}, label, el("select", { onchange: (event) => change(event.target.value) }, choices));
+}
+
+function searcher(label, change) {
+  return el("label", {}, label, el("input", { type: "search", oninput: (event) => change(event.target.value.toLowerCase()) }));
+}
+
+function section(id) {
+  const body = el("div");
+  document.getElementById(id).append(body);
+  return body;
+}
+
+function number(value) {
+  if (value === null || value === undefined) return "–";
+  const size = Math.abs(value);
+  if (size !== 0 && (size < 1e-3 || size >= 1e7)) return value.toExponential(1);
+  if (size >= 1000) return Math.round(value).toLocaleString("en");
+  return String(Number(value.toPrecision(3)));
+}
+const percent = (value) => `${Number((100 * value).toFixed(1))} %`;
+function duration(seconds) {
+  if (seconds >= 7200) return `${number(seconds / 3600)} h`;
+  return seconds >= 120 ? `${number(seconds / 60)} min` : `${number(seconds)} s`;
+}

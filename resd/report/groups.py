@@ -1,0 +1,157 @@
+"""Runs that differ only in their seed are one method: names, and mean ± interval over seeds.
+
+The interval is Student's 95 % confidence interval of the mean; one run has none.
+"""
+
+import statistics
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from resd.ranking import METRICS, best_step
+from resd.report.read import RunRecord
+
+# Settings that say where and how a run was made, not what it learned.
+INCIDENTAL = ("seed", "run_dir", "resume", "progress", "checkpoints", "verify", "hardware.threads", "engine.max_batch")
+# Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; the normal one beyond.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+Z_95 = 1.96
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Mean over seeds and half the width of its interval (None for one seed)."""
+
+    mean: float
+    half: float | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs with the same settings; `label` says what sets them apart from the other groups."""
+
+    label: str
+    runs: list[RunRecord]
+    settings: dict[str, Any]
+
+    @property
+    def seeds(self) -> list[Any]:
+        return [run.config.get("seed") for run in self.runs]
+
+    @property
+    def samples(self) -> int | None:
+        """The n of mean@n; None without an evaluation."""
+        return next((run.samples for run in self.runs if run.samples), None)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One line of the table: the base, best or last evaluation. `steps` and `interactions` have one number a run."""
+
+    name: str
+    steps: list[int]
+    interactions: list[float]
+    scores: list[Estimate | None]
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Mean of at least one value, and its interval if there are more."""
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return Estimate(mean, None)
+    freedom = len(values) - 1
+    quantile = T_95[freedom - 1] if freedom <= len(T_95) else Z_95
+    return Estimate(mean, quantile * statistics.stdev(values) / len(values) ** 0.5)
+
+
+def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
+    """Groups in the order in which their first run was given."""
+    members: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        settings = essential(run.config)
+        key = repr(sorted(settings.items())) if settings else str(run.path)
+        members.setdefault(key, []).append(run)
+    groups = list(members.values())
+    labels = _labels([essential(group[0].config) for group in groups], [group[0].path.name for group in groups])
+    return [Group(label, group, essential(group[0].config)) for label, group in zip(labels, groups, strict=True)]
+
+
+def essential(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Flat settings without the incidental ones."""
+    return {
+        key: value
+        for key, value in flat(config).items()
+        if not any(key == name or key.startswith(f"{name}.") for name in INCIDENTAL)
+    }
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
+
+
+def _labels(settings: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
+    """The algorithm's name, and where groups share it, the settings in which one leaves the majority of them.
+
+    Where no value has a majority, every group says its own.
+    """
+    algorithms = [str(s.get("algorithm.name", name)) for s, name in zip(settings, names, strict=True)]
+    labels = []
+    for algorithm, own in zip(algorithms, settings, strict=True):
+        peers = [s for s, name in zip(settings, algorithms, strict=True) if name == algorithm]
+        parts = [algorithm]
+        for key in differing(peers):
+            value, count = Counter(repr(s.get(key)) for s in peers).most_common(1)[0]
+            if 2 * count <= len(peers) or repr(own.get(key)) != value:
+                parts.append(f"{key.removeprefix('algorithm.').removeprefix('teacher_prompt.')}={plain(own.get(key))}")
+        labels.append(" ".join(parts))
+    return labels
+
+
+def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Settings that are not the same everywhere, in the order of the configuration."""
+    keys = dict.fromkeys(key for s in settings for key in s)
+    return [key for key in keys if len({repr(s.get(key)) for s in settings}) > 1]
+
+
+def checkpoints(group: Group) -> list[Checkpoint]:
+    """The base, the best by rank sum among the trained, and the last evaluation, of the runs that have them."""
+    evaluated = [run for run in group.runs if run.samples and run.samples == group.samples]
+    untrained = [run for run in evaluated if 0 in run.evaluations]
+    trained = [run for run in evaluated if max(run.evaluations) > 0]
+    found = []
+    if untrained:
+        name = "base" if group.settings else "evaluation"  # what `resd.evaluate` wrote has no settings
+        found.append(_checkpoint(name, untrained, [0] * len(untrained)))
+    if trained:
+        found.append(_checkpoint("best", trained, [_best(run) for run in trained]))
+        found.append(_checkpoint("last", trained, [max(run.evaluations) for run in trained]))
+    return found
+
+
+def plain(value: Any) -> str:
+    """A setting as the command line writes it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def score_names(samples: int) -> list[str]:
+    return [name.format(n=samples) for name in METRICS]
+
+
+def _best(run: RunRecord) -> int:
+    trained = {step: row for step, row in run.evaluations.items() if step > 0}
+    return best_step(trained, run.samples or 0)
+
+
+def _checkpoint(name: str, runs: Sequence[RunRecord], steps: list[int]) -> Checkpoint:
+    interactions = [r.timeline.interactions[r.timeline.steps.index(s)] for r, s in zip(runs, steps, strict=True)]
+    scores: list[Estimate | None] = []
+    for metric in score_names(runs[0].samples or 0):
+        values = [run.evaluations[step].get(metric) for run, step in zip(runs, steps, strict=True)]
+        known = [value for value in values if value is not None]
+        scores.append(estimate(known) if len(known) == len(runs) else None)
+    return Checkpoint(name, steps, interactions, scores)

@@ -1,0 +1,137 @@
+"""One self-contained HTML file about one or more runs: tables, curves, step time, playbook, attempts, one trace.
+
+    python -m resd.report RUN [RUN …] --out report.html
+
+The page loads nothing: style, script and data are inside it, and its content security policy forbids the rest. Tables
+and bars are written here; the scripts of this folder draw the other parts from the data embedded as JSON.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from resd import __version__
+from resd.report.groups import Estimate, Group, checkpoints, differing, group_runs, plain
+from resd.report.payload import embed, payload
+from resd.report.read import PHASES, RunRecord, read_runs
+
+HERE = Path(__file__).parent
+SCRIPTS = ("dom.js", "chart.js", "curves.js", "playbook.js", "attempts.js", "trace.js", "main.js")
+ATTEMPTS_BYTES = 6_000_000
+# Models whose numbers must not be taken for more than they are.
+LABORATORY = {
+    "nano": "nano is this project's laboratory model, a few million parameters pretrained for this task: "
+    "its numbers show how the methods behave and claim nothing about large models."
+}
+
+
+def write_report(
+    paths: Sequence[Path], out: Path, *, title: str = "resd report", attempts_bytes: int = ATTEMPTS_BYTES
+) -> int:
+    """Write the page about the runs in `paths`; returns its size in bytes.
+
+    About `attempts_bytes` bytes of attempts are embedded at most, from updates spread over each run; the page says how
+    many are missing. Raises UserError if a path is not a run directory.
+    """
+    page = render(read_runs(paths), title=title, attempts_bytes=attempts_bytes).encode("utf-8")
+    out.write_bytes(page)
+    return len(page)
+
+
+def render(runs: Sequence[RunRecord], *, title: str, attempts_bytes: int) -> str:
+    """The page as text."""
+    groups = group_runs(runs)
+    settings = [group.settings for group in groups if group.settings]
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": percent, "span": span, "plain": plain, "duration": duration}
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        version=__version__,
+        methods=[_method(group) for group in groups],
+        several_seeds=len(runs) > len(groups),
+        samples=sorted({group.samples for group in groups if group.samples}),
+        phases=PHASES,
+        notes=notes(groups),
+        settings=[(key, [s.get(key, "–") for s in settings]) for key in differing(settings)],
+        style=(HERE / "page.css").read_text("utf-8"),
+        script="\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS),
+        data=embed(payload(groups, attempts_bytes)),
+    )
+
+
+def _method(group: Group) -> dict[str, Any]:
+    """What the template shows of a group."""
+    seeds = ", ".join(str(seed) for seed in group.seeds if seed is not None)
+    model = Path(str(group.settings.get("model.path", ""))).name
+    facts = (model, group.settings.get("task.name"), seeds and f"seed{'s' * (len(group.runs) > 1)} {seeds}")
+    seconds = step_seconds(group)
+    return {
+        "group": group,
+        "facts": " · ".join(str(fact) for fact in facts if fact),
+        "checkpoints": checkpoints(group),
+        "seconds": seconds,
+        "total": sum(seconds.values()),
+        "histograms": [found for run in group.runs if (found := histogram(run))],
+    }
+
+
+def notes(groups: Sequence[Group]) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    models = dict.fromkeys(Path(str(group.settings.get("model.path", ""))).name for group in groups)
+    found = [LABORATORY[model] for model in models if model in LABORATORY]
+    for group in groups:
+        if len(set(map(str, group.seeds))) < len(group.runs):
+            found.append(f"{group.label}: a seed occurs more than once, so its interval is too narrow.")
+        made = [max(run.timeline.steps, default=0) for run in group.runs]
+        wanted = group.settings.get("steps") or max(made)
+        if min(made) < wanted:
+            counts = ", ".join(map(str, made))
+            found.append(f"{group.label}: unfinished, its runs have made {counts} of {wanted} updates.")
+    if len({(group.settings.get("evaluation.limit"), group.samples) for group in groups if group.settings}) > 1:
+        found.append("The methods were not evaluated on the same number of problems and samples.")
+    return found
+
+
+def step_seconds(group: Group) -> dict[str, float]:
+    """Mean seconds of an update by phase, over all updates of all runs of the group; phases it never had are absent."""
+    updates = [row for run in group.runs for row in run.rows if row["kind"] == "train"]
+    means = {p: sum(row.get(f"time/{p}", 0.0) for row in updates) / max(1, len(updates)) for p in PHASES}
+    return {phase: seconds for phase, seconds in means.items() if seconds > 0}
+
+
+def histogram(run: RunRecord) -> list[int] | None:
+    """Number of problems of which 0, 1, … samples passed, from the attempts of `resd.evaluate`; None without them."""
+    passed: dict[str, list[bool]] = defaultdict(list)
+    for attempt in run.attempts(0):
+        passed[str(attempt.get("problem"))].append(bool((attempt.get("verdict") or {}).get("passed")))
+    if not passed:
+        return None
+    problems = [0] * (max(map(len, passed.values())) + 1)
+    for outcomes in passed.values():
+        problems[sum(outcomes)] += 1
+    return problems
+
+
+def percent(value: Estimate | None) -> str:
+    """`1.6 ± 0.4`; a dash if unknown."""
+    if value is None:
+        return "–"
+    return f"{100 * value.mean:.1f}" + ("" if value.half is None else f" ± {100 * value.half:.1f}")
+
+
+def span(values: Sequence[float]) -> str:
+    """`1,024`, or `640 to 1,024` if they are not the same."""
+    low, high = min(values), max(values)
+    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
+
+
+def duration(seconds: float) -> str:
+    """Two significant digits, milliseconds below a tenth of a second."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.0f} ms"
+    return f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.1f} s"

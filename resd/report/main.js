@@ -1,0 +1,1 @@
+for (const draw of [drawCurves, drawTrace, drawPlaybook, drawAttempts]) draw();

@@ -1,0 +1,135 @@
+"""What the page's scripts draw from, as JSON: metrics, playbooks, traces, and as many attempts as there is room for."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from resd.report.groups import T_95, Z_95, Group
+from resd.report.read import RunRecord
+from resd.report.trace import shorten, traces
+
+TEXT_CHARACTERS = 40_000
+TRACES = 24
+
+
+def payload(groups: Sequence[Group], attempts_bytes: int) -> dict[str, Any]:
+    """Runs are numbered through the groups in order; texts of attempts are lists of numbers in `lines`."""
+    runs = [(group.label, run) for group in groups for run in group.runs]
+    number = {id(run): i for i, (_, run) in enumerate(runs)}
+    lines = Lines()
+    attempts, totals = embedded_attempts([run for _, run in runs], lines, attempts_bytes)
+    return {
+        "t95": T_95,
+        "z95": Z_95,
+        "groups": [{"label": group.label, "runs": [number[id(run)] for run in group.runs]} for group in groups],
+        "runs": [
+            {
+                "name": f"{label}, seed {run.config['seed']}" if "seed" in run.config else label,
+                "timeline": _timeline(run),
+                "playbook": run.playbook,
+                "traces": traces(run, max(1, TRACES // len(runs))),
+                "attempts": attempts[i],
+                "attempts_total": totals[i],
+            }
+            for i, (label, run) in enumerate(runs)
+        ],
+        "lines": lines.table,
+    }
+
+
+class Lines:
+    """Texts as lists of line numbers: prompts, playbooks and programs repeat most of their lines."""
+
+    def __init__(self) -> None:
+        self.table: list[str] = []
+        self.bytes = 0
+        self._number: dict[str, int] = {}
+
+    def code(self, text: str | None) -> list[int] | None:
+        """Numbers of the lines of `text`, shortened to TEXT_CHARACTERS."""
+        return None if text is None else [self._of(line) for line in shorten(text, TEXT_CHARACTERS).split("\n")]
+
+    def _of(self, line: str) -> int:
+        if line not in self._number:
+            self._number[line] = len(self.table)
+            self.table.append(line)
+            self.bytes += len(embed(line)) + 1
+        return self._number[line]
+
+
+def embedded_attempts(
+    runs: Sequence[RunRecord], lines: Lines, budget: int
+) -> tuple[list[list[dict[str, Any]]], list[int]]:
+    """For each run the attempts that fit, by step, and how many there are in all. Runs take turns, update by update."""
+    kept: list[list[dict[str, Any]]] = [[] for _ in runs]
+    totals = [0 for _ in runs]
+    used = 0
+    orders = [spread(run.attempt_steps) for run in runs]
+    for turn in range(max(map(len, orders), default=0)):
+        for i, run in enumerate(runs):
+            if turn >= len(orders[i]):
+                continue
+            for attempt in run.attempts(orders[i][turn]):
+                totals[i] += 1
+                if used + lines.bytes < budget:
+                    kept[i].append(_attempt(orders[i][turn], attempt, lines))
+                    used += len(embed(kept[i][-1])) + 1
+    for attempts in kept:
+        attempts.sort(key=lambda attempt: attempt["step"])
+    return kept, totals
+
+
+def _attempt(step: int, attempt: dict[str, Any], lines: Lines) -> dict[str, Any]:
+    verdict, reflection = attempt.get("verdict"), attempt.get("reflection")
+    coded: dict[str, Any] = {
+        "step": step,
+        **{name: attempt.get(name) for name in ("problem", "tokens", "truncated")},
+        **{name: lines.code(attempt.get(name)) for name in ("prompt", "response", "teacher_prompt")},
+    }
+    if verdict is not None:
+        facts = {name: verdict.get(name) for name in ("reward", "passed", "cases_passed", "cases_total", "error")}
+        coded["verdict"] = facts | {"feedback": lines.code(verdict.get("feedback"))}
+    if reflection is not None:
+        coded["reflection"] = {"text": lines.code(reflection.get("text")), "tags": reflection.get("tags")}
+    if attempt.get("token_loss") is not None:
+        # Optional: the divergence of each response token, and beside it the tokens' texts, which join to the response.
+        coded |= {"token_loss": [_short(v, 3) for v in attempt["token_loss"]], "token_text": attempt.get("token_text")}
+    return coded
+
+
+def spread(steps: Sequence[int]) -> list[int]:
+    """The same steps in an order of which every beginning is spread over the whole: last, first, then halves."""
+    order: dict[int, None] = {}
+    gap = max(1, len(steps) - 1)
+    while len(order) < len(steps):
+        order |= dict.fromkeys(steps[::-gap])
+        gap = max(1, gap // 2)
+    return list(order)
+
+
+def embed(data: Any) -> str:
+    """JSON for a script element: no `<` that could end it, and null for numbers that JSON does not have."""
+    return json.dumps(_finite(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _timeline(run: RunRecord) -> dict[str, Any]:
+    timeline = run.timeline
+    return {
+        "steps": timeline.steps,
+        "interactions": timeline.interactions,
+        "seconds": [round(s, 2) for s in timeline.seconds],
+        "columns": {name: [_short(v, 6) for v in column] for name, column in timeline.columns.items()},
+    }
+
+
+def _short(value: float | None, digits: int) -> float | None:
+    return float(f"{value:.{digits}g}") if isinstance(value, float) else value

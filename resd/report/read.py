@@ -1,0 +1,141 @@
+"""Reads a run directory: settings, metrics, attempts and the history of its playbook.
+
+Everything but `metrics.jsonl` may be missing. A line that a kill cut in half is left out, as resuming does.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from resd.types import UserError
+
+# Phases that belong to training; evaluations and checkpoints are a matter of how often one looks.
+PHASES = ("rollout", "verify", "reflect", "tag", "curate", "teacher", "update", "sync")
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Every number a run logged, one column a metric; all columns have the length of `steps`.
+
+    `seconds` is the sum of the training phases so far, `interactions` the verified attempts so far.
+    """
+
+    steps: list[int]
+    interactions: list[float]
+    seconds: list[float]
+    columns: dict[str, list[float | None]]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run directory. `config` is empty if it has no config.yaml (the output of `resd.evaluate`)."""
+
+    path: Path
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """metrics.jsonl, in order."""
+        return [row for row in read_jsonl(self.path / "metrics.jsonl") if "step" in row and "kind" in row]
+
+    @property
+    def evaluations(self) -> dict[int, dict[str, Any]]:
+        """Metrics of the evaluation after each update that had one."""
+        return {row["step"]: row for row in self.rows if row["kind"] == "eval"}
+
+    @property
+    def samples(self) -> int | None:
+        """The n of mean@n; None without an evaluation."""
+        names = (name for row in self.evaluations.values() for name in row)
+        found = [name.split("@")[1] for name in names if name.startswith("eval/per_task/mean@")]
+        return int(found[0]) if found else None
+
+    @cached_property
+    def timeline(self) -> Timeline:
+        steps = sorted({row["step"] for row in self.rows})
+        place = {step: i for i, step in enumerate(steps)}
+        columns: dict[str, list[float | None]] = {}
+        seconds = [0.0] * len(steps)
+        for row in self.rows:
+            for name, value in row.items():
+                if name not in ("step", "kind") and isinstance(value, int | float):
+                    columns.setdefault(name, [None] * len(steps))[place[row["step"]]] = value
+            seconds[place[row["step"]]] += sum(row.get(f"time/{phase}", 0.0) for phase in PHASES)
+        interactions, total = [], 0.0
+        for value in columns.get("interactions", [None] * len(steps)):
+            total = total if value is None else value
+            interactions.append(total)
+        running = [sum(seconds[: i + 1]) for i in range(len(steps))]
+        return Timeline(steps, interactions, running, columns)
+
+    @property
+    def attempt_steps(self) -> list[int]:
+        """Updates whose attempts were kept; 0 for those of an evaluation."""
+        stems = (file.stem.removeprefix("step_") for file in (self.path / "attempts").glob("step_*.jsonl"))
+        return sorted(int(stem) for stem in stems if stem.isdigit())
+
+    def attempts(self, step: int) -> list[dict[str, Any]]:
+        """Attempts of one update, as `resd.report.samples` writes them."""
+        return list(read_jsonl(self.path / "attempts" / f"step_{step:06d}.jsonl"))
+
+    @cached_property
+    def playbook(self) -> list[dict[str, Any]]:
+        """The life of every entry: `id section text parents born removed reason tags`, in order of birth.
+
+        `removed` is null for an entry that is still there; `tags` are (step, tag) pairs.
+        """
+        entries: dict[str, dict[str, Any]] = {}
+        for event in read_jsonl(self.path / "playbook.jsonl"):
+            kind, id = event.get("event"), event.get("id")
+            if "step" not in event:
+                continue
+            if kind == "add":
+                entry = {name: event.get(name) for name in ("id", "section", "text", "parents")}
+                entries[str(id)] = entry | {"born": event["step"], "removed": None, "reason": None, "tags": []}
+            elif kind == "tag" and id in entries:
+                entries[id]["tags"].append((event["step"], event["tag"]))
+            elif kind == "remove" and id in entries:
+                entries[id] |= {"removed": event["step"], "reason": event.get("reason")}
+        return list(entries.values())
+
+
+def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
+    """The runs, each directory once. Raises UserError for what is not a run directory."""
+    unique = {path.expanduser().resolve(): path for path in paths}
+    return [read_run(path) for path in unique.values()]
+
+
+def read_run(path: Path) -> RunRecord:
+    """Raises UserError if `path` holds no metrics.jsonl, or a config.yaml that is none."""
+    path = path.expanduser()
+    if not (path / "metrics.jsonl").is_file():
+        raise UserError(f"{path} is not a run directory (no metrics.jsonl): give the run_dir of a training run")
+    file = path / "config.yaml"
+    if not file.is_file():
+        return RunRecord(path)
+    try:
+        config = yaml.safe_load(file.read_text("utf-8"))
+    except yaml.YAMLError:
+        config = None
+    if not isinstance(config, dict):
+        raise UserError(f"{file} is not a configuration: restore it from the run, or remove it")
+    return RunRecord(path, config)
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a JSONL file, none if there is no file."""
+    if not path.is_file():
+        return
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                value = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(value, dict):
+                yield value

@@ -1,0 +1,366 @@
+"""The report page: its numbers, its grouping, and that it loads and executes nothing that a run wrote."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.distributed.device_mesh import DeviceMesh
+
+from resd.config import CONF, validate
+from resd.ranking import METRICS
+from resd.report.__main__ import main
+from resd.report.groups import checkpoints, estimate, group_runs
+from resd.report.html import histogram, notes, percent, write_report
+from resd.report.log import Log
+from resd.report.payload import embed, spread
+from resd.report.read import read_run, read_runs
+from resd.report.samples import write_attempts
+from resd.report.trace import choose_problems, difference, shorten, traces
+from resd.train import train
+from resd.types import Attempt, Problem, Reflection, UserError, Verdict
+
+NAMES = [name.format(n=4) for name in METRICS]
+HOSTILE = "</script><img src=x onerror=alert(1)><!-- <b>"
+
+
+def attempt(step: int, problem: str, passed: bool, response: str, cases: int = 0) -> Attempt:
+    verdict = Verdict(float(passed), passed, 10 if passed else cases, 10, "" if passed else f"wrong: {HOSTILE}")
+    reflection = None if passed else Reflection(f"lesson of {response}", {"str-00001": "helpful"})
+    prompt = f"solve {problem}"
+    return Attempt(
+        f"{step}/{problem}/0", Problem(problem, prompt), [], prompt, [], [1, 2], [0.0, 0.0], response, False,
+        verdict, reflection, f"{prompt} knowing better",
+    )  # fmt: skip
+
+
+def write_run(folder: Path, scores: Sequence[float], seed: int = 0, **settings: Any) -> Path:
+    """A run directory with one evaluation before and one after each of `len(scores) - 1` updates of two attempts."""
+    folder.mkdir()
+    config = {"seed": seed, "run_dir": str(folder), "algorithm": {"name": "method"}, "task": {"name": "toy"}}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | settings))
+    log = Log(folder, talks=False)
+    for step, score in enumerate(scores):
+        if step:
+            log.metrics(
+                step, "train", {"loss": 1 / step, "interactions": 2 * step, "time/rollout": 2, "time/update": 1}
+            )
+            attempts = [attempt(step, "easy", step > 1, f"a\n{step}\nz"), attempt(step, "hard", False, HOSTILE, step)]
+            write_attempts(folder, step, attempts)
+        log.metrics(step, "eval", {name: score + i / 100 for i, name in enumerate(NAMES)})
+    log.close()
+    events = [
+        {"event": "add", "step": 1, "id": "str-00001", "section": "strategies", "text": HOSTILE, "parents": []},
+        {"event": "tag", "step": 2, "id": "str-00001", "tag": "helpful"},
+        {"event": "remove", "step": 3, "id": "str-00001", "reason": "stale"},
+        {"event": "add", "step": 3, "id": "err-00002", "section": "common_mistakes", "text": "b", "parents": ["x"]},
+    ]
+    (folder / "playbook.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    return folder
+
+
+def parse(file: Path) -> dict[str, Any]:
+    """The tags with attributes, the cells of every table, and the embedded data of a page."""
+    tags: list[tuple[str, dict[str, str | None]]] = []
+    tables: list[list[list[str]]] = []
+    scripts: list[str] = []
+    inside: list[str] = []
+    parser = HTMLParser()
+
+    def start(tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        tags.append((tag, dict(attributes)))
+        inside.append(tag)
+        if tag == "table":
+            tables.append([])
+        elif tag == "tr":
+            tables[-1].append([])
+        elif tag in ("td", "th"):
+            tables[-1][-1].append("")
+        elif tag == "script":
+            scripts.append("")
+
+    def text(data: str) -> None:
+        if inside[-1:] == ["script"]:
+            scripts[-1] += data
+        elif {"td", "th"} & set(inside[-3:]):
+            tables[-1][-1][-1] += data
+
+    def end(tag: str) -> None:
+        while inside.pop() != tag:  # elements without an end
+            assert inside, f"a lone </{tag}>"
+
+    parser.handle_starttag, parser.handle_data, parser.handle_endtag = start, text, end  # type: ignore[method-assign]
+    parser.feed(file.read_text())
+    return {"tags": tags, "tables": tables, "scripts": scripts, "data": json.loads(scripts[0])}
+
+
+def report(tmp_path: Path, *runs: Path, **options: Any) -> dict[str, Any]:
+    write_report(runs, tmp_path / "report.html", **options)
+    return parse(tmp_path / "report.html")
+
+
+def scores_of(page: dict[str, Any], evaluation: str) -> list[list[str]]:
+    """The four accuracies of each method's row with this name in the first table."""
+    return [row[-4:] for row in page["tables"][0] if row[-7:-6] == [evaluation]]
+
+
+def test_a_real_run(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_dir, out = tmp_path / "run", tmp_path / "page.html"
+    arguments = [
+        *("task=custom", "task.name=verifier_tasks:Echo", f"model.path={tiny_model}", f"run_dir={run_dir}"),
+        *("batch_size=4", "inner_updates=2", "steps=2", "evaluation.every=1", "evaluation.samples=2"),
+        *("rollout.max_response=12", "rollout.max_prompt=200", "model.max_prompt=800"),
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        train(validate(compose("config", arguments)))
+    assert main([str(run_dir), "--out", str(out)]) == 0
+    assert "open it in a browser" in capsys.readouterr().out
+    page = parse(out)
+    rows = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [row for row in rows if row["kind"] == "eval"]
+    names = [name.format(n=2) for name in METRICS]
+    for label, row in (("base", evaluations[0]), ("last", evaluations[-1])):
+        assert scores_of(page, label) == [[f"{100 * row[name]:.1f}" for name in names]]
+    timeline = page["data"]["runs"][0]["timeline"]
+    assert timeline["steps"] == [0, 1, 2]
+    assert timeline["interactions"] == [0, 4, 8]
+    updates = [row for row in rows if row["kind"] == "train"]
+    assert timeline["columns"]["loss"] == [None, *(pytest.approx(row["loss"], rel=1e-5) for row in updates)]
+    phases = ("rollout", "verify", "reflect", "tag", "curate", "teacher", "update", "sync")
+    spent = sum(row.get(f"time/{phase}", 0.0) for row in updates for phase in phases)
+    assert timeline["seconds"][-1] == pytest.approx(spent, abs=0.02)
+    assert len(page["data"]["runs"][0]["attempts"]) == 8
+
+
+def test_the_page_loads_nothing(tmp_path: Path) -> None:
+    page = report(tmp_path, write_run(tmp_path / "a", [0.1, 0.2]))
+    for tag, attributes in page["tags"]:
+        assert tag not in ("iframe", "object", "embed", "img", "base")
+        assert "src" not in attributes
+        assert all(re.match(r"#|data:", attributes[name] or "") for name in ("href", "action") if name in attributes)
+    text = (tmp_path / "report.html").read_text()
+    assert set(re.findall(r"https?://[^\"'\s)]+", text)) == {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"@import|url\(|fetch\(|XMLHttpRequest|innerHTML|eval\(", text)
+    policy = next(a["content"] for _, a in page["tags"] if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_what_a_model_wrote_stays_text(tmp_path: Path) -> None:
+    settings = {"algorithm": {"name": HOSTILE}, "task": {"name": HOSTILE}, "model": {"path": HOSTILE}}
+    page = report(tmp_path, write_run(tmp_path / "a", [0.1, 0.2, 0.3], **settings), title=HOSTILE)
+    tags = [tag for tag, _ in page["tags"]]
+    assert tags.count("script") == 2
+    assert "img" not in tags
+    data = page["data"]
+    response = data["runs"][0]["attempts"][1]["response"]
+    assert "\n".join(data["lines"][i] for i in response) == HOSTILE
+    assert data["runs"][0]["playbook"][0]["text"] == HOSTILE
+    assert HOSTILE in page["tables"][0][2][0]
+
+
+def test_seeds_of_a_method_are_joined(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / f"s{seed}", [0.0, score], seed) for seed, score in enumerate((0.1, 0.2, 0.3))]
+    other = write_run(tmp_path / "other", [0.0, 0.5], algorithm={"name": "method", "group": 8})
+    page = report(tmp_path, *runs, other)
+    half = 4.303 * 10.0 / 3**0.5  # Student's t with two degrees of freedom, a standard deviation of ten points
+    assert scores_of(page, "last") == [
+        [f"{20 + i:.1f} ± {half:.1f}" for i in range(4)],
+        [f"{50 + i:.1f}" for i in range(4)],
+    ]
+    assert [group["runs"] for group in page["data"]["groups"]] == [[0, 1, 2], [3]]
+    assert [group["label"] for group in page["data"]["groups"]] == ["method group=null", "method group=8"]
+
+
+def test_a_directory_given_twice_counts_once(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.1, 0.2])
+    assert len(read_runs([run, tmp_path / "." / "a", run])) == 1
+
+
+def test_best_is_by_rank_sum_and_never_the_base(tmp_path: Path) -> None:
+    group = group_runs([read_run(write_run(tmp_path / "a", [0.9, 0.2, 0.4, 0.3]))])[0]
+    assert [(c.name, c.steps, c.interactions) for c in checkpoints(group)] == [
+        ("base", [0], [0]),
+        ("best", [2], [4]),
+        ("last", [3], [6]),
+    ]
+
+
+def test_unfinished_runs_are_announced(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(seed), [0.1] * (2 + seed), seed, steps=2) for seed in range(2)]
+    group = group_runs(read_runs(runs))[0]
+    assert notes([group]) == ["method: unfinished, its runs have made 1, 2 of 2 updates."]
+    assert notes(group_runs(read_runs(runs[1:]))) == []
+
+
+def test_labels_name_what_leaves_the_majority(tmp_path: Path) -> None:
+    names = [
+        {"name": "a"},
+        {"name": "b", "teacher_prompt": {"reflection": False}},
+        {"name": "b"},
+        {"name": "b", "k": 1},
+    ]
+    runs = [write_run(tmp_path / str(i), [0.1], algorithm=algorithm) for i, algorithm in enumerate(names)]
+    assert [group.label for group in group_runs(read_runs(runs))] == ["a", "b reflection=false", "b", "b k=1"]
+
+
+@given(st.lists(st.floats(-10, 10), min_size=2, max_size=30), st.floats(-5, 5))
+def test_an_interval_moves_with_its_values(values: list[float], shift: float) -> None:
+    one, two = estimate(values), estimate([value + shift for value in values])
+    assert one.half is not None
+    assert two.mean == pytest.approx(one.mean + shift, abs=1e-9)
+    assert two.half == pytest.approx(one.half, abs=1e-9)
+    assert one.half >= 0
+    assert percent(estimate(values[:1])) == f"{100 * values[0]:.1f}"
+
+
+def test_half_written_lines_and_odd_numbers(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.1, 0.2])
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "kind": "train", "loss": NaN, "grad_norm": Infinity}\n{"step": 3, "kin')
+    for name in ("attempts/step_000001.jsonl", "playbook.jsonl"):
+        with (run / name).open("a") as file:
+            file.write('{"step": 1, "eve')
+    data = report(tmp_path, run)["data"]["runs"][0]
+    assert data["timeline"]["steps"] == [0, 1, 2]
+    assert data["timeline"]["columns"]["loss"] == [None, 1.0, None]
+    assert len(data["attempts"]) == 2
+    assert len(data["playbook"]) == 2
+
+
+def test_only_metrics_are_needed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "bare", [0.1, 0.2])
+    shutil.rmtree(run / "attempts")
+    (run / "playbook.jsonl").unlink()
+    (run / "config.yaml").unlink()
+    page = report(tmp_path, run)
+    assert page["data"]["groups"][0]["label"] == "bare"
+    (run / "metrics.jsonl").write_text("")
+    assert report(tmp_path, run)["data"]["runs"][0]["timeline"]["steps"] == []
+
+
+@pytest.mark.parametrize("wrong", ["nowhere", "empty", "report.html"])
+def test_what_is_no_run_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str], wrong: str) -> None:
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / wrong), "--out", str(tmp_path / "out.html")]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{wrong} is not a run directory" in said
+    assert not (tmp_path / "out.html").exists()
+
+
+def test_other_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = write_run(tmp_path / "a", [0.1])
+    assert main([str(run), "--out", str(tmp_path / "no" / "such" / "page.html")]) == 2
+    assert "choose another --out" in capsys.readouterr().err
+    (run / "config.yaml").write_text("a: [1")
+    with pytest.raises(UserError, match=r"config\.yaml is not a configuration"):
+        read_run(run)
+
+
+def test_attempts_stay_within_their_room(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.0] * 30)
+    for step in range(1, 30):
+        write_attempts(run, step, [attempt(step, f"p{step}-{i}", False, f"{i} {step} " * 100) for i in range(10)])
+    page = report(tmp_path, run, attempts_bytes=100_000)["data"]
+    found = page["runs"][0]
+    assert found["attempts_total"] == 290
+    assert 20 < len(found["attempts"]) < 290
+    assert len(embed([found["attempts"], page["lines"]])) < 105_000
+    assert {found["attempts"][0]["step"], found["attempts"][-1]["step"]} == {1, 29}
+    assert len(report(tmp_path, run)["data"]["runs"][0]["attempts"]) == 290
+
+
+@given(st.lists(st.integers(0, 1000), unique=True, max_size=50).map(sorted))
+def test_spread_reorders(steps: list[int]) -> None:
+    assert sorted(spread(steps)) == steps
+    assert set(spread(steps)[:2]) == {*steps[:1], *steps[-1:]}
+
+
+def test_a_trace_goes_from_failing_to_passing(tmp_path: Path) -> None:
+    run = read_run(write_run(tmp_path / "a", [0.0] * 4))
+    assert choose_problems(run, 5) == ["easy"]  # "hard" only came nearer
+    items = traces(run, 5)["easy"]
+    assert [item["verdict"]["passed"] for item in items] == [False, True, True]
+    assert items[1]["diff"] == [(" ", "a"), ("-", "1"), ("+", "2"), (" ", "z")]
+    assert items[0]["reflection"] == "lesson of a\n1\nz"
+    assert [entry["id"] for item in items for entry in item["added"]] == ["str-00001", "err-00002"]
+
+
+LINES = st.lists(st.sampled_from("abc"), max_size=12)
+
+
+@given(LINES, LINES)
+def test_a_difference_holds_both_sides(before: list[str], after: list[str]) -> None:
+    found = difference(before, after)
+    assert [line for sign, line in found if sign != "+"] == before
+    assert [line for sign, line in found if sign != "-"] == after
+
+
+@given(st.text(max_size=60), st.integers(2, 40))
+def test_a_shortened_text_keeps_its_ends(text: str, characters: int) -> None:
+    short = shorten(text, characters)
+    if len(text) > characters:
+        half = characters // 2
+        assert (short[:half], short[-half:]) == (text[:half], text[-half:])
+        assert f"{len(text) - 2 * half} characters" in short
+    else:
+        assert short == text
+
+
+def test_the_life_of_an_entry(tmp_path: Path) -> None:
+    first, second = read_run(write_run(tmp_path / "a", [0.0] * 4)).playbook
+    assert (first["born"], first["tags"], first["removed"], first["reason"]) == (1, [(2, "helpful")], 3, "stale")
+    assert (second["born"], second["removed"], second["parents"]) == (3, None, ["x"])
+
+
+def test_histogram_of_an_evaluation(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.0])
+    assert histogram(read_run(run)) is None
+    outcomes = {"p": [True, True], "q": [False, True], "r": [False, False], "s": [False, False]}
+    attempts = [attempt(0, problem, passed, "x") for problem, row in outcomes.items() for passed in row]
+    (run / "attempts").mkdir(exist_ok=True)
+    write_attempts(run, 0, attempts)
+    assert histogram(read_run(run)) == [2, 1, 1]
+
+
+def test_token_losses_are_optional(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.0, 0.1])
+    file = run / "attempts/step_000001.jsonl"
+    first, second = (json.loads(line) for line in file.read_text().splitlines())
+    first |= {"token_loss": [0.123456, float("nan")], "token_text": ["a", "\n1\nz"]}
+    file.write_text(json.dumps(first) + "\n" + json.dumps(second) + "\n")
+    coded, bare = report(tmp_path, run)["data"]["runs"][0]["attempts"]
+    assert (coded["token_loss"], coded["token_text"]) == ([0.123, None], ["a", "\n1\nz"])
+    assert "token_loss" not in bare
+
+
+def test_torch_is_not_needed() -> None:
+    code = "import sys, resd.report.__main__; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+def test_a_browser_draws_it_without_complaint(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(seed), [0.0, 0.1, 0.2 * seed, 0.3], seed) for seed in range(2)]
+    write_report(runs, tmp_path / "page.html")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--dump-dom"]
+    command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", f"file://{tmp_path / 'page.html'}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    assert done.stdout.count('class="chart"') == 5  # four evaluation metrics and the loss
+    assert done.stdout.count('<li class="passed"') == 2
+    assert done.stdout.count('role="option"') == 2
+    assert "&lt;img src=x" in done.stdout
+    assert "<img" not in done.stdout
