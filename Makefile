@@ -7,7 +7,7 @@ READY := .venv/.ready
 .PHONY: train test setup clean
 
 train: $(READY)
-	$(BIN)/torchrun -m resd.train task=manufactoria $(ARGS)
+	$(BIN)/torchrun -m resd.train task=manufactoria steps=16 $(ARGS)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not vllm" $(ARGS)

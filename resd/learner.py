@@ -22,7 +22,7 @@ from resd.model.pack import Rows, pack, plan
 from resd.model.shard import reshard
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
-from resd.objectives.head import chunked_head_loss, chunked_logprobs, head_logits, token_logprobs
+from resd.objectives.head import TeacherHead, chunked_logprobs, fused_head_loss
 from resd.objectives.policy_gradient import policy_gradient
 from resd.objectives.weighting import token_weights, truncated_importance
 from resd.settings import HardwareSettings, LossSettings, OptimizerSettings, PolicyGradientSettings
@@ -124,28 +124,17 @@ class Learner:
 
     def _loss(self, batch: MicroBatch) -> tuple[Tensor, Stats]:
         objective = self.objective
-        teacher_T_D: Tensor | None = None
-        teacher_V_D: Tensor | None = None
-        if batch.teacher_rows is not None:
-            assert self.teacher is not None
-            with self.clock("teacher"):
-                teacher_T_D = self.teacher.hidden(batch.teacher_rows)
-                teacher_V_D = self.teacher.output_embedding().to(teacher_T_D.dtype)
 
-        def token_loss(logits_C_V: Tensor, rows: slice) -> tuple[Tensor, Stats]:
-            logprobs_C = token_logprobs(logits_C_V / objective.temperature, batch.ids_T[rows])
+        def token_loss(rows: slice, logprobs_C: Tensor, divergence_C: Tensor | None) -> tuple[Tensor, Stats]:
             old_C = logprobs_C.detach() if batch.old_T is None else batch.old_T[rows]
             importance_C = torch.ones_like(old_C)
             if objective.loss.importance_cap is not None:
                 importance_C = truncated_importance(old_C, batch.sampled_T[rows], objective.loss.importance_cap)
             drift_C = logprobs_C.detach() - batch.sampled_T[rows]
             stats: Stats = {"tokens": torch.tensor(float(len(old_C))), "mismatch_kl": (drift_C.expm1() - drift_C).sum()}
-            loss = logits_C_V.new_zeros(())
-            if teacher_T_D is not None and teacher_V_D is not None and objective.distillation is not None:
-                teacher_C_V = head_logits(teacher_T_D[rows], teacher_V_D)
-                divergence_C, more = objective.distillation(logits_C_V, teacher_C_V)
+            loss = logprobs_C.new_zeros(())
+            if divergence_C is not None:
                 loss = loss + (divergence_C * importance_C * batch.divergence_weight_T[rows]).sum()
-                stats |= {name: value.sum() for name, value in more.items()}
             if objective.policy_gradient is not None:
                 surrogate_C, more = policy_gradient(
                     logprobs_C, old_C, batch.advantage_T[rows], **objective.policy_gradient.model_dump()
@@ -154,12 +143,28 @@ class Learner:
                 stats |= {name: value.sum() for name, value in more.items()}
             return loss, stats
 
+        teacher = self._teacher_head(batch)
         return self.policy(
             batch.rows,
-            head=lambda hidden_T_D, weight_V_D: chunked_head_loss(
-                hidden_T_D, weight_V_D, token_loss, self.hardware.head_chunk
+            head=lambda hidden_T_D, weight_V_D: fused_head_loss(
+                hidden_T_D,
+                weight_V_D,
+                batch.ids_T,
+                token_loss,
+                teacher,
+                objective.temperature,
+                self.hardware.head_chunk,
             ),
         )
+
+    def _teacher_head(self, batch: MicroBatch) -> TeacherHead | None:
+        if batch.teacher_rows is None or self.objective.distillation is None:
+            return None
+        assert self.teacher is not None
+        with self.clock("teacher"):
+            hidden_T_D = self.teacher.hidden(batch.teacher_rows)
+            weight_V_D = self.teacher.output_embedding().to(hidden_T_D.dtype)
+        return TeacherHead(hidden_T_D, weight_V_D, self.objective.distillation)
 
     def _micro_batches(self, samples: Sequence[Sample]) -> Iterator[MicroBatch]:
         """This rank's micro-batches. Samples without any signal are not computed, but count in the normaliser."""

@@ -22,10 +22,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from resd.objectives.divergence import divergence
+from resd.objectives.top import top_ids
 from resd.types import UserError
 
 Select = Literal["student", "teacher"]
 Support = Literal["tail", "renormalise", "full"]
+Stats = dict[str, Tensor]
 
 LOG_FLOOR = -1e4  # exp underflows to exactly 0 here, yet no 0 * inf can arise from a masked logit of -inf
 MAX_LOG_MASS = -1e-7  # keeps the tail above 1e-7; a support that holds everything sends no gradient through it
@@ -33,7 +35,7 @@ MAX_LOG_MASS = -1e-7  # keeps the tail above 1e-7; a support that holds everythi
 
 @dataclass(frozen=True)
 class Distillation:
-    """What to minimise at each token; call it with logits. UserError for values that cannot work.
+    """What to minimise at each token. UserError for values that cannot work.
 
     `top_k` beyond the vocabulary means `full`; `alpha` concerns jsd alone; a `ratio_*` of None disables that clip;
     `temperature` divides the logits of both models.
@@ -64,54 +66,67 @@ class Distillation:
 
     def __call__(
         self, student_logits_C_V: Float[Tensor, "C V"], teacher_logits_C_V: Float[Tensor, "C V"]
-    ) -> tuple[Float[Tensor, "C"], dict[str, Float[Tensor, "C"]]]:
-        """Divergence per token [C] in nats, differentiable in the student's logits alone, and detached statistics [C].
+    ) -> tuple[Float[Tensor, "C"], Stats]:
+        """The definition over whole logits, differentiable in the student's alone; `head` gives the same by chunks.
 
-        `topk_mass` and `teacher_topk_mass` are the probability of the support, `ratio_floored` and `ratio_capped` the
-        fraction of buckets whose teacher was clipped, `student_entropy` and `teacher_entropy` the entropies (nats)
-        over the buckets before clipping.
+        Returns what `compare` does.
         """
         log_p_C_V = (student_logits_C_V / self.temperature).log_softmax(-1)
         log_q_C_V = (teacher_logits_C_V.detach() / self.temperature).log_softmax(-1)
-        ids_C_K = self._support_ids(log_p_C_V.detach() if self.select == "student" else log_q_C_V)
-        log_p_C_K, mass_C = self._buckets(log_p_C_V, ids_C_K)
-        log_q_C_K, teacher_mass_C = self._buckets(log_q_C_V, ids_C_K)
+        if self.reads_all(log_p_C_V.shape[-1]):
+            return self.compare(log_p_C_V, log_q_C_V, whole=True)
+        ids_C_K = self.support_ids(log_p_C_V.detach() if self.select == "student" else log_q_C_V)
+        return self.compare(log_p_C_V.gather(-1, ids_C_K), log_q_C_V.gather(-1, ids_C_K))
 
-        constant_log_p_C_K = log_p_C_K.detach()
-        lowest_C_K = constant_log_p_C_K + (math.log(self.ratio_min) if self.ratio_min else -math.inf)
-        highest_C_K = constant_log_p_C_K + (math.log(self.ratio_max) if self.ratio_max else math.inf)
-        clipped_C_K = torch.minimum(torch.maximum(log_q_C_K, lowest_C_K), highest_C_K)
-        loss_C = divergence(self.divergence, self.alpha)(log_p_C_K, clipped_C_K).sum(-1)
+    def reads_all(self, vocabulary: int) -> bool:
+        """Whether the support is the whole vocabulary."""
+        return self.support == "full" or self.top_k >= vocabulary
+
+    def support_ids(self, chosen_C_V: Float[Tensor, "C V"]) -> Int[Tensor, "C K"]:
+        """Token ids of the support, from logits or log-probabilities of the model that `select` names."""
+        return top_ids(chosen_C_V, self.top_k)
+
+    def compare(
+        self, log_p_C_K: Float[Tensor, "C K"], log_q_C_K: Float[Tensor, "C K"], *, whole: bool = False
+    ) -> tuple[Float[Tensor, "C"], Stats]:
+        """Divergence per token [C] in nats from the log-probabilities at the support, and detached statistics [C].
+
+        `whole` says that the support is the vocabulary. Differentiable in `log_p_C_K` alone. Statistics: `topk_mass`
+        and `teacher_topk_mass` are the probability of the support, `ratio_floored` and `ratio_capped` the fraction of
+        buckets whose teacher was clipped, `student_entropy` and `teacher_entropy` the entropies (nats) over the buckets
+        before clipping.
+        """
+        log_p_C_B, mass_C = self._buckets(log_p_C_K, whole)
+        log_q_C_B, teacher_mass_C = self._buckets(log_q_C_K.detach(), whole)
+        constant_log_p_C_B = log_p_C_B.detach()
+        lowest_C_B = constant_log_p_C_B + (math.log(self.ratio_min) if self.ratio_min else -math.inf)
+        highest_C_B = constant_log_p_C_B + (math.log(self.ratio_max) if self.ratio_max else math.inf)
+        clipped_C_B = torch.minimum(torch.maximum(log_q_C_B, lowest_C_B), highest_C_B)
+        loss_C = divergence(self.divergence, self.alpha)(log_p_C_B, clipped_C_B).sum(-1)
         return loss_C, {
             "topk_mass": mass_C.detach(),
             "teacher_topk_mass": teacher_mass_C,
-            "ratio_floored": (log_q_C_K < lowest_C_K).to(loss_C.dtype).mean(-1),
-            "ratio_capped": (log_q_C_K > highest_C_K).to(loss_C.dtype).mean(-1),
-            "student_entropy": _entropy(constant_log_p_C_K),
-            "teacher_entropy": _entropy(log_q_C_K),
+            "ratio_floored": (log_q_C_B < lowest_C_B).to(loss_C.dtype).mean(-1),
+            "ratio_capped": (log_q_C_B > highest_C_B).to(loss_C.dtype).mean(-1),
+            "student_entropy": _entropy(constant_log_p_C_B),
+            "teacher_entropy": _entropy(log_q_C_B),
         }
 
-    def _support_ids(self, log_prob_C_V: Float[Tensor, "C V"]) -> Int[Tensor, "C K"] | None:
-        """Token ids of the support, or None for the whole vocabulary."""
-        if self.support == "full" or self.top_k >= log_prob_C_V.shape[-1]:
-            return None
-        return log_prob_C_V.topk(self.top_k, dim=-1, sorted=False).indices
-
     def _buckets(
-        self, log_prob_C_V: Float[Tensor, "C V"], ids_C_K: Int[Tensor, "C K"] | None
+        self, log_prob_C_K: Float[Tensor, "C K"], whole: bool
     ) -> tuple[Float[Tensor, "C B"], Float[Tensor, "C"]]:
         """Log-probability of each bucket, at least `LOG_FLOOR`, and the probability of the support."""
-        if ids_C_K is None:
-            return log_prob_C_V.clamp(min=LOG_FLOOR), torch.ones_like(log_prob_C_V[:, 0])
-        log_prob_C_K = log_prob_C_V.gather(-1, ids_C_K).clamp(min=LOG_FLOOR)
+        log_prob_C_K = log_prob_C_K.clamp(min=LOG_FLOOR)
+        if whole:
+            return log_prob_C_K, torch.ones_like(log_prob_C_K[:, 0])
         log_mass_C_1 = log_prob_C_K.logsumexp(-1, keepdim=True)
         if self.support == "renormalise":
-            log_prob_C_K = log_prob_C_K - log_mass_C_1
+            log_prob_C_B = log_prob_C_K - log_mass_C_1
         else:
             # expm1: in float32 a tail of 1e-7 would come out of 1 - e^s as 1.19e-7
             log_tail_C_1 = (-log_mass_C_1.clamp(max=MAX_LOG_MASS).expm1()).log()
-            log_prob_C_K = torch.cat([log_prob_C_K, log_tail_C_1], dim=-1)
-        return log_prob_C_K, log_mass_C_1.squeeze(-1).exp()
+            log_prob_C_B = torch.cat([log_prob_C_K, log_tail_C_1], dim=-1)
+        return log_prob_C_B, log_mass_C_1.squeeze(-1).exp()
 
 
 def _entropy(log_prob_C_K: Float[Tensor, "C K"]) -> Float[Tensor, "C"]:

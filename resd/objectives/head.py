@@ -1,15 +1,18 @@
-"""The output head and a token loss, a chunk of tokens at a time (design section 4.4).
+"""The output head fused with the loss of its tokens: one pass over the logits of a chunk serves every term.
 
-Logits of all tokens never exist: each chunk's logits are made, turned into a loss and a gradient, and dropped. What
-stays for backward is the gradient of the hidden states [T, D] and of the head [V, D], both taken in forward; only the
-former grows with the number of tokens.
+From hidden states and output embeddings to loss and gradients without ever holding logits of all tokens (design section
+4.4). For each chunk of tokens two matrix products make the logits of student and teacher and two more the gradients of
+hidden states and head, which are therefore taken in forward; nothing is computed twice. `chunk` has what lies between.
+Memory: a chunk of logits (two for `full` and the teacher's support) and the head's gradient, whatever the tokens.
 
-Logits and token losses are float32 (float64 for float64 inputs) also when hidden states and head are bfloat16; the
-gradient of the head is accumulated in float32 too, and rounded to the head's type once. Not covered: a head with a
-bias, and a vocabulary split across ranks.
+Logits and losses are float32 (float64 for float64 inputs) also when hidden states and head are bfloat16; the gradient
+of the head is accumulated in float32 too, and rounded to the head's type once. Not covered: a head with a bias, and a
+vocabulary split across ranks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,31 +20,53 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from resd.objectives.chunk import Compared, Places, log_softmax_, loss_and_gradient
+from resd.objectives.distill import Distillation, Stats
+from resd.objectives.logits import Logits
 from resd.types import UserError
 
-Stats = dict[str, Tensor]
-TokenLoss = Callable[[Float[Tensor, "C V"], slice], tuple[Float[Tensor, ""], Stats]]
+CHUNK_TOKENS = 512  # products of this length run at full speed
+
+TokenLoss = Callable[[slice, Float[Tensor, "C"], Float[Tensor, "C"] | None], tuple[Float[Tensor, ""], Stats]]
 
 
-def chunked_head_loss(
+@dataclass(frozen=True, slots=True)
+class TeacherHead:
+    """The teacher's hidden states of the same tokens in its own context, its output embedding, and the comparison."""
+
+    hidden_T_D: Float[Tensor, "T D"]
+    weight_V_D: Float[Tensor, "V D"]
+    distillation: Distillation
+
+
+def fused_head_loss(
     hidden_T_D: Float[Tensor, "T D"],
     weight_V_D: Float[Tensor, "V D"],
+    ids_T: Int[Tensor, "T"],
     token_loss: TokenLoss,
-    chunk_tokens: int = 1024,
+    teacher: TeacherHead | None = None,
+    temperature: float = 1.0,
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> tuple[Float[Tensor, ""], Stats]:
     """Sum of a token loss over all tokens, differentiable in the hidden states and the head, and summed statistics.
 
-    `token_loss(logits_C_V, rows)` gets the logits of the tokens `rows` and returns their weighted loss, summed to a
-    scalar, and scalar sums. No gradient reaches anything but the logits. It is called once even when there is no token,
-    so that every rank reports the same statistics. Example, with a teacher:
+    `token_loss(rows, logprobs_C, divergence_C)` gets, for the tokens `rows`, the log-probabilities of `ids_T` and the
+    divergence to the teacher (None without one), and returns their weighted loss, summed to a scalar, and scalar sums;
+    gradients flow through these two alone. The statistics of the comparison are summed and added to its own. It is
+    called once even when there is no token, so that every rank reports the same statistics. `temperature` divides all
+    logits; UserError if the comparison has another one. The result can be differentiated once. Example:
 
-        def token_loss(logits_C_V, rows):
-            loss_C, stats = distillation(logits_C_V, head_logits(teacher_hidden_T_D[rows], teacher_weight_V_D))
-            return (weight_T[rows] * loss_C).sum(), {name: value_C.sum() for name, value_C in stats.items()}
+        def token_loss(rows, logprobs_C, divergence_C):
+            return (weight_T[rows] * divergence_C).sum(), {"logprob": logprobs_C.detach().sum()}
     """
+    if teacher is not None and teacher.distillation.temperature != temperature:
+        raise UserError(
+            f"The distillation's temperature {teacher.distillation.temperature} is not the {temperature} "
+            "of the log-probabilities: write the same value for both."
+        )
     if not torch.is_grad_enabled():  # inside the Function this can no longer be told
         hidden_T_D, weight_V_D = hidden_T_D.detach(), weight_V_D.detach()
-    return _ChunkedHeadLoss.apply(hidden_T_D, weight_V_D, token_loss, chunk_tokens)
+    return _FusedHeadLoss.apply(hidden_T_D, weight_V_D, ids_T, token_loss, teacher, temperature, chunk_tokens)
 
 
 @torch.no_grad()
@@ -50,89 +75,108 @@ def chunked_logprobs(
     weight_V_D: Float[Tensor, "V D"],
     ids_T: Int[Tensor, "T"],
     temperature: float = 1.0,
-    chunk_tokens: int = 1024,
+    chunk_tokens: int = CHUNK_TOKENS,
 ) -> Float[Tensor, "T"]:
     """log softmax(logits / temperature) of the tokens `ids_T`, without gradient."""
-    logprobs = []
-    for rows in _chunks(len(hidden_T_D), chunk_tokens):
-        logits_C_V = head_logits(hidden_T_D[rows], weight_V_D) / temperature
-        logprobs.append(token_logprobs(logits_C_V, ids_T[rows]))
-    return torch.cat(logprobs)
+    chunks = _chunks(len(hidden_T_D), chunk_tokens)
+    head = Logits(hidden_T_D, weight_V_D, temperature, chunks[0].stop)
+    return torch.cat([log_softmax_(head.of(rows)).gather(-1, ids_T[rows, None]) for rows in chunks]).squeeze(-1)
 
 
-def token_logprobs(logits_C_V: Float[Tensor, "C V"], ids_C: Int[Tensor, "C"]) -> Float[Tensor, "C"]:
-    """log softmax(logits) of one token per row."""
-    return logits_C_V.log_softmax(-1).gather(-1, ids_C[:, None]).squeeze(-1)
-
-
-@torch.no_grad()
-def head_logits(hidden_C_D: Float[Tensor, "C D"], weight_V_D: Float[Tensor, "V D"]) -> Float[Tensor, "C V"]:
-    """Logits in float32 (float64 for float64 inputs), without gradient."""
-    return _matmul(hidden_C_D, weight_V_D.T)
-
-
-class _ChunkedHeadLoss(torch.autograd.Function):
+class _FusedHeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden_T_D: Tensor, weight_V_D: Tensor, token_loss: TokenLoss, chunk_tokens: int
+        ctx: Any,
+        hidden_T_D: Tensor,
+        weight_V_D: Tensor,
+        ids_T: Tensor,
+        token_loss: TokenLoss,
+        teacher: TeacherHead | None,
+        temperature: float,
+        chunk_tokens: int,
     ) -> tuple[Tensor, Stats]:
-        hidden_needed, weight_needed = ctx.needs_input_grad[:2]
-        precision = torch.promote_types(weight_V_D.dtype, torch.float32)
-        d_hidden_T_D = torch.zeros_like(hidden_T_D) if hidden_needed else None
-        d_weight_V_D = torch.zeros_like(weight_V_D, dtype=precision) if weight_needed else None
-        total = torch.zeros((), dtype=precision, device=hidden_T_D.device)
+        chunks = _chunks(len(hidden_T_D), chunk_tokens)
+        head = Logits(hidden_T_D, weight_V_D, temperature, chunks[0].stop)
+        compared = None
+        if teacher is not None:
+            teacher_head = Logits(teacher.hidden_T_D, teacher.weight_V_D, temperature, chunks[0].stop)
+            compared = Compared(teacher_head, teacher.distillation)
+        gradients = _Gradients(head, *ctx.needs_input_grad[:2])
+        total = torch.zeros((), dtype=head.precision, device=hidden_T_D.device)
         stats: Stats = {}
-        for rows in _chunks(len(hidden_T_D), chunk_tokens):
-            hidden_C_D = hidden_T_D[rows]
-            logits_C_V = head_logits(hidden_C_D, weight_V_D)
-            loss, chunk_stats, d_logits_C_V = _loss_and_gradient(
-                token_loss, logits_C_V, rows, hidden_needed or weight_needed
+        for rows in chunks:
+            result = loss_and_gradient(
+                head.of(rows), compared, rows, ids_T[rows], partial(token_loss, rows), gradients.wanted
             )
-            total += loss
-            for name, value in chunk_stats.items():
+            total += result.loss
+            for name, value in result.stats.items():
                 stats[name] = stats.get(name, 0) + value.detach()
-            if d_logits_C_V is None:
-                continue
-            d_logits_C_V = d_logits_C_V.to(weight_V_D.dtype)
-            if d_hidden_T_D is not None:
-                d_hidden_T_D[rows] = _matmul(d_logits_C_V, weight_V_D).to(hidden_T_D.dtype)
-            if d_weight_V_D is not None:
-                d_weight_V_D += _matmul(d_logits_C_V.T, hidden_C_D)
-        ctx.save_for_backward(d_hidden_T_D, None if d_weight_V_D is None else d_weight_V_D.to(weight_V_D.dtype))
+            if result.gradient is not None:
+                gradients.add(rows, result.gradient)
+        ctx.save_for_backward(*gradients.result(weight_V_D.dtype))
+        ctx.temperature = temperature
         return total, stats
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, d_loss: Tensor, _: None) -> tuple[Tensor | None, Tensor | None, None, None]:
-        d_hidden_T_D, d_weight_V_D = (None if saved is None else saved * d_loss for saved in ctx.saved_tensors)
-        return d_hidden_T_D, d_weight_V_D, None, None
+    def backward(ctx: Any, d_loss: Tensor, _: None) -> tuple[Tensor | None, ...]:
+        scale = d_loss / ctx.temperature
+        gradients = ctx.saved_tensors
+        if scale.is_cuda or scale != 1:  # in place, for a copy would double the memory
+            for gradient in gradients:
+                if gradient is not None:
+                    gradient.mul_(scale)
+        return (*gradients, None, None, None, None, None)
 
 
-def _loss_and_gradient(
-    token_loss: TokenLoss, logits_C_V: Float[Tensor, "C V"], rows: slice, needed: bool
-) -> tuple[Float[Tensor, ""], Stats, Float[Tensor, "C V"] | None]:
-    """A chunk's loss, statistics and, if `needed`, gradient in its logits (None too for a constant loss)."""
-    if not needed:
-        loss, stats = token_loss(logits_C_V, rows)
-        return loss, stats, None
-    with torch.enable_grad():
-        loss, stats = token_loss(logits_C_V.requires_grad_(), rows)
-    gradient_C_V = torch.autograd.grad(loss, logits_C_V)[0] if loss.requires_grad else None
-    return loss.detach(), stats, gradient_C_V
+class _Gradients:
+    """Sums the gradients of hidden states and head, either only if it is wanted."""
+
+    def __init__(self, head: Logits, hidden_wanted: bool, weight_wanted: bool) -> None:
+        self.head = head
+        self.d_hidden_T_D = torch.zeros_like(head.hidden_T_D) if hidden_wanted else None
+        self.d_weight_V_D: Float[Tensor, "V D"] | None = None  # the first product makes it: zeros would cost two passes
+        self.weight_wanted = weight_wanted
+        self.wanted = hidden_wanted or weight_wanted
+
+    def add(self, rows: slice, d_logits: Float[Tensor, "C V"] | Places) -> None:
+        """Add what the gradient in the logits of a chunk makes of both."""
+        if isinstance(d_logits, Places):
+            self._add_places(rows, d_logits)
+            return
+        head = self.head
+        d_logits = d_logits.to(head.weight_V_D.dtype)
+        if self.d_hidden_T_D is not None:
+            self.d_hidden_T_D[rows] = head.product(d_logits, head.weight_V_D).to(self.d_hidden_T_D.dtype)
+        if self.weight_wanted:
+            self.d_weight_V_D = head.add_product(self.d_weight_V_D, d_logits.T, head.hidden_T_D[rows])
+
+    def _add_places(self, rows: slice, places: Places) -> None:
+        """The same products over those tokens alone that occur in the chunk."""
+        head = self.head
+        ids_U, columns_C_N = places.ids_C_N.unique(return_inverse=True)
+        d_logits_C_U = places.values_C_N.new_zeros(len(columns_C_N), len(ids_U))
+        d_logits_C_U.scatter_add_(-1, columns_C_N, places.values_C_N)
+        if self.d_hidden_T_D is not None:
+            d_hidden_C_D = head.product(d_logits_C_U, head.weight_V_D[ids_U])
+            self.d_hidden_T_D[rows] = d_hidden_C_D.to(self.d_hidden_T_D.dtype)
+        if self.weight_wanted:
+            self.d_weight_V_D = self._weight()
+            self.d_weight_V_D.index_add_(0, ids_U, head.product(d_logits_C_U.T, head.hidden_T_D[rows]))
+
+    def _weight(self) -> Float[Tensor, "V D"]:
+        if self.d_weight_V_D is not None:
+            return self.d_weight_V_D
+        return torch.zeros_like(self.head.weight_V_D, dtype=self.head.precision)
+
+    def result(self, dtype: torch.dtype) -> tuple[Float[Tensor, "T D"] | None, Float[Tensor, "V D"] | None]:
+        """The gradients of the hidden states, and of the head as `dtype`."""
+        return self.d_hidden_T_D, self._weight().to(dtype) if self.weight_wanted else None
 
 
-def _chunks(tokens: int, chunk_tokens: int) -> Iterator[slice]:
+def _chunks(tokens: int, chunk_tokens: int) -> list[slice]:
     """Slices that cover `tokens`; a single empty one when there are none."""
     if chunk_tokens < 1:
         raise UserError(f"chunk_tokens={chunk_tokens} is too small: write at least 1.")
-    for start in range(0, max(tokens, 1), chunk_tokens):
-        yield slice(start, min(start + chunk_tokens, tokens))
-
-
-def _matmul(left: Float[Tensor, "M N"], right: Float[Tensor, "N O"]) -> Float[Tensor, "M O"]:
-    """Matrix product with a result of at least float32: rounding logits to bfloat16 would cost most of their digits."""
-    if torch.promote_types(left.dtype, torch.float32) == left.dtype:
-        return left @ right
-    if left.is_cuda:
-        return torch.mm(left, right, out_dtype=torch.float32)
-    return left.float() @ right.float()
+    starts = range(0, max(tokens, 1), chunk_tokens)
+    return [slice(start, min(start + chunk_tokens, tokens)) for start in starts]

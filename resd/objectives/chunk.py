@@ -1,0 +1,154 @@
+"""Loss of a chunk of tokens and its gradient in their logits, with few passes over the vocabulary.
+
+The loss sees a token's logits in a few places, its sampled id and its support, and through `log_sum`, the logarithm of
+the sum of exponentials. With p the softmax,
+
+    d loss / d logit_v = p_v d loss / d log_sum + sum over places at v of d loss / d (logit read there)
+
+so autograd runs over the few; p, in the place of the logits, is scaled by one number a token, and the few are added.
+A loss that does not depend on log_sum, as with `renormalise`, has a gradient in the few alone. `full` reads every
+logit; autograd then sees whole rows, a few at a time.
+
+Buffers of logits are overwritten. Not covered: terms that read other logits than the sampled one and the support.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from resd.objectives.distill import Distillation, Stats
+from resd.objectives.logits import Logits
+
+BLOCK_TOKENS = 8  # whole rows that autograd sees at once
+
+ChunkLoss = Callable[[Float[Tensor, "C"], Float[Tensor, "C"] | None], tuple[Float[Tensor, ""], Stats]]
+
+
+class Places(NamedTuple):
+    """A gradient in few logits of each token; an id may occur twice."""
+
+    ids_C_N: Int[Tensor, "C N"]
+    values_C_N: Float[Tensor, "C N"]
+
+
+class Result(NamedTuple):
+    """`gradient` is in the logits; None for a constant loss, or where none is wanted."""
+
+    loss: Float[Tensor, ""]
+    stats: Stats
+    gradient: Float[Tensor, "C V"] | Places | None
+
+
+class Compared(NamedTuple):
+    """Whom the student is compared with, and how."""
+
+    teacher: Logits
+    distillation: Distillation
+
+
+def loss_and_gradient(
+    logits_C_V: Float[Tensor, "C V"],
+    compared: Compared | None,
+    rows: slice,
+    ids_C: Int[Tensor, "C"],
+    chunk_loss: ChunkLoss,
+    differentiate: bool,
+) -> Result:
+    """What `chunk_loss` makes of the log-probabilities of `ids_C` and, with a teacher, of the divergence to it.
+
+    `chunk_loss(logprobs_C, divergence_C)` returns a scalar and scalar statistics; those of the divergence are summed
+    and added. Logits, already divided by the temperature, are used up. Whole logits of the teacher are made only where
+    they are read: to choose the support, or as all of it.
+    """
+    log_p_C_V = log_softmax_(logits_C_V)
+    ids_C_N = ids_C[:, None]
+    if compared is None:
+        return _on_support(log_p_C_V, ids_C_N, None, chunk_loss, None, differentiate)
+    teacher, distillation = compared
+    if distillation.reads_all(log_p_C_V.shape[-1]):
+        log_q_C_V = log_softmax_(teacher.of(rows))
+        return _on_vocabulary(log_p_C_V, ids_C_N, log_q_C_V, chunk_loss, distillation, differentiate)
+    if distillation.select == "student":
+        support_C_K = distillation.support_ids(log_p_C_V)
+        log_q_C_K = teacher.logprobs_at(rows, support_C_K)
+    else:
+        log_q_C_V = log_softmax_(teacher.of(rows))
+        support_C_K = distillation.support_ids(log_q_C_V)
+        log_q_C_K = log_q_C_V.gather(-1, support_C_K)
+    ids_C_N = torch.cat([ids_C_N, support_C_K], dim=-1)
+    return _on_support(log_p_C_V, ids_C_N, log_q_C_K, chunk_loss, distillation, differentiate)
+
+
+def _on_support(
+    log_p_C_V: Float[Tensor, "C V"],
+    ids_C_N: Int[Tensor, "C N"],
+    log_q_C_K: Float[Tensor, "C K"] | None,
+    chunk_loss: ChunkLoss,
+    distillation: Distillation | None,
+    differentiate: bool,
+) -> Result:
+    """The loss reads the logits at `ids_C_N`, the sampled ids and then the support."""
+    read_C_N = log_p_C_V.gather(-1, ids_C_N).requires_grad_(differentiate)  # log p are logits whose log_sum is 0
+    log_sum_C_1 = torch.zeros_like(read_C_N[:, :1]).requires_grad_(differentiate)
+    divergence_C: Tensor | None = None
+    stats: Stats = {}
+    with torch.set_grad_enabled(differentiate):
+        if distillation is not None and log_q_C_K is not None:
+            # a renormalised divergence is blind to log_sum; detached, no rounding error poses as a gradient
+            shift_C_1 = log_sum_C_1.detach() if distillation.support == "renormalise" else log_sum_C_1
+            divergence_C, stats = distillation.compare(read_C_N[:, 1:] - shift_C_1, log_q_C_K)
+        loss, more = chunk_loss((read_C_N[:, :1] - log_sum_C_1).squeeze(-1), divergence_C)
+    stats = {name: value_C.sum() for name, value_C in stats.items()} | more
+    if not loss.requires_grad:
+        return Result(loss, stats, None)
+    d_read_C_N, d_log_sum_C_1 = torch.autograd.grad(loss, (read_C_N, log_sum_C_1), allow_unused=True)
+    if d_log_sum_C_1 is None:
+        return Result(loss.detach(), stats, Places(ids_C_N, d_read_C_N))
+    d_logits_C_V = log_p_C_V.exp_().mul_(d_log_sum_C_1).scatter_add_(-1, ids_C_N, d_read_C_N)
+    return Result(loss.detach(), stats, d_logits_C_V)
+
+
+def _on_vocabulary(
+    log_p_C_V: Float[Tensor, "C V"],
+    ids_C_1: Int[Tensor, "C 1"],
+    log_q_C_V: Float[Tensor, "C V"],
+    chunk_loss: ChunkLoss,
+    distillation: Distillation,
+    differentiate: bool,
+) -> Result:
+    """The divergence reads every logit: its gradient takes the place of log p, and p that of log q."""
+    logprobs_C = log_p_C_V.gather(-1, ids_C_1).squeeze(-1).requires_grad_(differentiate)
+    blocks = zip(log_p_C_V.split(BLOCK_TOKENS), log_q_C_V.split(BLOCK_TOKENS), strict=True)
+    compared = [_compare_(log_p_B_V, log_q_B_V, distillation, differentiate) for log_p_B_V, log_q_B_V in blocks]
+    divergence_C = torch.cat([divergence_B for divergence_B, _ in compared]).requires_grad_(differentiate)
+    with torch.set_grad_enabled(differentiate):
+        loss, stats = chunk_loss(logprobs_C, divergence_C)
+    stats |= {name: torch.cat([each[name] for _, each in compared]).sum() for name in compared[0][1]}
+    if not loss.requires_grad:
+        return Result(loss, stats, None)
+    d_logprobs_C, d_divergence_C = torch.autograd.grad(loss, (logprobs_C, divergence_C), materialize_grads=True)
+    d_logits_C_V, p_C_V, d_logprobs_C_1 = log_p_C_V, log_q_C_V, d_logprobs_C[:, None]  # as `_compare_` leaves them
+    d_logits_C_V.mul_(d_divergence_C[:, None]).addcmul_(p_C_V, d_logprobs_C_1, value=-1)
+    return Result(loss.detach(), stats, d_logits_C_V.scatter_add_(-1, ids_C_1, d_logprobs_C_1))
+
+
+def _compare_(
+    log_p_B_V: Float[Tensor, "B V"], log_q_B_V: Float[Tensor, "B V"], distillation: Distillation, differentiate: bool
+) -> tuple[Float[Tensor, "B"], Stats]:
+    """Divergence of a few whole rows; its gradient in the logits takes the place of log p, and p that of log q."""
+    read_B_V = log_p_B_V.detach().requires_grad_(differentiate)
+    with torch.set_grad_enabled(differentiate):
+        divergence_B, stats = distillation.compare(read_B_V, log_q_B_V, whole=True)
+    if differentiate:
+        (d_log_p_B_V,) = torch.autograd.grad(divergence_B, read_B_V, torch.ones_like(divergence_B))
+        p_B_V = torch.exp(log_p_B_V, out=log_q_B_V)
+        torch.addcmul(d_log_p_B_V, p_B_V, d_log_p_B_V.sum(-1, keepdim=True), value=-1, out=log_p_B_V)
+    return divergence_B.detach(), stats
+
+
+def log_softmax_(logits_C_V: Float[Tensor, "C V"]) -> Float[Tensor, "C V"]:
+    """log softmax in place of the logits."""
+    return torch.log_softmax(logits_C_V, dim=-1, out=logits_C_V)
