@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from resd.types import UserError
+
 T = TypeVar("T")
 
 
@@ -28,7 +30,12 @@ def joined(device: str) -> Iterator[DeviceMesh]:
 
 
 def start(device: str) -> DeviceMesh:
-    """Join the world (or make one of a single process) and return its one-dimensional device mesh."""
+    """Join the world (or make one of a single process) and return its one-dimensional device mesh.
+
+    Raises UserError where the device does not exist.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("hardware.device=cuda needs a GPU that torch can see: write hardware=cpu")
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device == "cuda" else "gloo"
         timeout = datetime.timedelta(minutes=30)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 
 from resd import config
@@ -88,6 +89,7 @@ COMMANDS = {
     "missing dataset": (["task.options.source=missing.jsonl"], "neither a file nor a folder"),
     "unknown divergence": (["algorithm.objective.divergence=kl"], "reverse_kl"),
     "model too small for the prompts": (["preset=paper", "model.path=resd/model/nano"], "do not fit"),
+    **({} if torch.cuda.is_available() else {"no such device": (["hardware=gpu1"], "write hardware=cpu")}),
     "unwritable run_dir": (["run_dir=/proc/resd"], "choose another run_dir"),
     "malformed line in the shell": (["algorithm.objective"], "algorithm.objective"),
 }
