@@ -81,7 +81,7 @@ VARIANTS = [
     "algorithm=resd algorithm.group=2",
     *(
         f"algorithm.objective.divergence={name}"
-        for name in ("forward_kl", "jsd", "squared_hellinger", "total_variation")
+        for name in ("forward_kl", "jsd", "jeffreys", "squared_hellinger", "total_variation")
     ),
     "algorithm.objective.support=renormalise",
     "algorithm.objective.support=full",
