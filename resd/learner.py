@@ -8,7 +8,6 @@ scored here, from hidden states of the response rows; logits exist for one chunk
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -238,10 +237,6 @@ class Learner:
         steps = float(totals.pop("optimizer_steps", torch.tensor(0.0)))
         skipped = {"skipped_steps": parts - steps, "lr": self.optimizer.param_groups[0]["lr"]}
         return over_steps | skipped | {name: float(value) / tokens for name, value in totals.items()}
-
-    def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps besides the student: see `resd.checkpoint`."""
-        return {"policy": self.policy, "optimizer": self.optimizer, "teacher": self.teacher}
 
 
 def _length(sample: Sample) -> int:

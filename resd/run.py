@@ -67,7 +67,6 @@ class Run:
         self.step = 0
         self.interactions = 0
         self.counts: Counter[str] = Counter()
-        self.generated_tokens = 0
 
     def rollout(self, problems: Sequence[Problem], group: int = 1) -> list[Attempt]:
         """`group` verified attempts at each problem, in order. Lost ones (too long, unverifiable) are only counted."""
@@ -156,9 +155,7 @@ class Run:
         """Generate on all ranks and give every rank everything, in order."""
         share = dist.mine(requests, self.engine.replica, self.engine.replicas)
         done = self._share(share, self.engine.generate, phase)
-        completions = dist.merge(done, len(requests))
-        self.generated_tokens += sum(len(completion.ids) for completion in completions)
-        return completions
+        return dist.merge(done, len(requests))
 
     def _share(
         self, share: dict[int, T], work: Callable[[list[T]], Iterable[tuple[int, Any]]], phase: str

@@ -66,8 +66,9 @@ class Algorithm:
         self.playbook = Playbook()
         self.prompts = run.prompts()
         self.solutions = SolutionBuffer(run.chat.thinking_opened)
-        self.reflector = Reflector(run.writer(settings.writing), self.prompts)
-        self.curator = Curator(run.writer(settings.writing), self.prompts)
+        write = run.writer(settings.writing)
+        self.reflector = Reflector(write, self.prompts)
+        self.curator = Curator(write, self.prompts)
         self.teacher_prompt = run.teacher_prompt(self.prompts, settings.teacher_prompt)
 
     def update(self, problems: Sequence[Problem]) -> tuple[list[Attempt], dict[str, float]]:
