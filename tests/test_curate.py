@@ -39,18 +39,22 @@ def test_the_first_usable_reflection_of_each_problem_is_curated() -> None:
 
 def test_all_curators_see_one_snapshot_and_duplicates_merge_within_a_step() -> None:
     playbook = Playbook()
-    playbook.add("common_mistakes", "known", 1)
+    playbook.add("common_mistakes", "known rule", 1)
     seen: list[str] = []
     answers = {
-        "L1": "add heuristics: fresh\nadd err: Known.",
-        "L2": "add strategies: FRESH\nnonsense\nadd strategies: other",
+        "L1": "add heuristics: fresh rule\nadd err: Known rule.",
+        "L2": "add strategies: FRESH rule\nnonsense\nadd strategies: other rule",
         "L3": None,
     }
     curator = Curator(scripted(lambda text: next(a for k, a in answers.items() if k in text), seen), LINES)
     curation = curator.curate([attempt(lesson, lesson) for lesson in answers], playbook, 5)
     assert curation == Curation(("heu-00002", "str-00003"), duplicates=2, invalid=2)
-    assert [(entry.text, entry.created) for entry in playbook.entries] == [("known", 1), ("fresh", 5), ("other", 5)]
-    assert all(text.startswith("rules:\nerr-00001: known\nlesson:\n") for text in seen)
+    assert [(entry.text, entry.created) for entry in playbook.entries] == [
+        ("known rule", 1),
+        ("fresh rule", 5),
+        ("other rule", 5),
+    ]
+    assert all(text.startswith("rules:\nerr-00001: known rule\nlesson:\n") for text in seen)
 
 
 def test_one_hostile_output_does_not_hurt_the_others() -> None:

@@ -46,6 +46,7 @@ def test_any_text_at_all_is_read(name: str, text: str, opened: bool) -> None:
         operation.text.encode("utf-8")
 
 
+LONGEST = "do " + "y" * (MAX_ENTRY_CHARS - 3)
 PARTS = st.dictionaries(st.sampled_from(["id", "tag", "type", "section", "text"]), JSON_VALUES)
 
 
@@ -53,9 +54,9 @@ PARTS = st.dictionaries(st.sampled_from(["id", "tag", "type", "section", "text"]
 def test_parts_of_any_type_are_counted_and_leave_the_good_ones_alone(items: object) -> None:
     bad = items if isinstance(items, list) else [items]
     tags = json.dumps({"tags": [{"id": "err-00001", "tag": "helpful"}, *bad[:20]]})
-    operations = json.dumps({"operations": [{"type": "add", "section": "err", "text": "x"}, *bad[:5]]})
+    operations = json.dumps({"operations": [{"type": "add", "section": "err", "text": "do x"}, *bad[:5]]})
     assert JSON.parse_tags(tags)[0]["err-00001"] == "helpful"
-    assert JSON.parse_operations(operations)[0][0] == Operation("add", "err", "x")
+    assert JSON.parse_operations(operations)[0][0] == Operation("add", "err", "do x")
 
 
 @pytest.mark.parametrize(
@@ -139,19 +140,19 @@ def test_json_tags_stand_or_fall_one_by_one(items: object, tags: dict[str, str],
 
 
 def add(**fields: object) -> dict[str, object]:
-    return {"type": "add", "section": "heuristics", "text": "x", **fields}
+    return {"type": "add", "section": "heuristics", "text": "do x", **fields}
 
 
 @pytest.mark.parametrize(
     ("items", "texts", "invalid"),
     [
-        ([add(), add(type="ADD", text=" two\nlines ")], ["x", "two lines"], 0),
-        ([add(type="delete"), add(type=None), add()], ["x"], 2),
-        ([add(section=["a"]), add(section=None), add()], ["x"], 2),
-        ([add(text=["a"]), add(text={}), add(text=None), add(text=3), add()], ["x"], 4),
-        ([add(text=""), add(text=" \n "), add(text="\ud800"), add()], ["x"], 3),
-        ([add(text="x" * (MAX_ENTRY_CHARS + 1)), add(text="y" * MAX_ENTRY_CHARS)], ["y" * MAX_ENTRY_CHARS], 1),
-        ([add(text=str(i)) for i in range(MAX_OPERATIONS + 3)], [str(i) for i in range(MAX_OPERATIONS)], 3),
+        ([add(), add(type="ADD", text=" two\nlines ")], ["do x", "two lines"], 0),
+        ([add(type="delete"), add(type=None), add()], ["do x"], 2),
+        ([add(section=["a"]), add(section=None), add()], ["do x"], 2),
+        ([add(text=["a"]), add(text={}), add(text=None), add(text=3), add()], ["do x"], 4),
+        ([add(text=""), add(text=" \n "), add(text="\ud800"), add(text="x"), add(text="x."), add()], ["do x"], 5),
+        ([add(text="x " * MAX_ENTRY_CHARS), add(text=LONGEST)], [LONGEST], 1),
+        ([add(text=f"do {i}") for i in range(MAX_OPERATIONS + 3)], [f"do {i}" for i in range(MAX_OPERATIONS)], 3),
         ([], [], 0),
         ("add x", [], 1),
     ],
@@ -227,13 +228,13 @@ def test_lines_tags() -> None:
     ("text", "operations", "invalid"),
     [
         ("add err: mind the end", [("err", "mind the end")], 0),
-        ("ADD common mistakes: a: b\nadd heu:c", [("common mistakes", "a: b"), ("heu", "c")], 0),
+        ("ADD common mistakes: a: b\nadd heu:c d", [("common mistakes", "a: b"), ("heu", "c d")], 0),
         ("none", [], 0),
         ("None.", [], 0),
-        ("add err mind\nadd: x\nadd err:\nadd err: y", [("err", "y")], 3),
+        ("add err mind\nadd: do x\nadd err:\nadd err: .\nadd err: y\nadd err: do y", [("err", "do y")], 5),
         ("drop err: x", [], 1),
-        (f"add err: {'x' * (MAX_ENTRY_CHARS + 1)}\nadd err: y", [("err", "y")], 1),
-        ("\n".join(["add err: y"] * (MAX_OPERATIONS + 2)), [("err", "y")] * MAX_OPERATIONS, 2),
+        (f"add err: {'x ' * MAX_ENTRY_CHARS}\nadd err: do y", [("err", "do y")], 1),
+        ("\n".join(["add err: do y"] * (MAX_OPERATIONS + 2)), [("err", "do y")] * MAX_OPERATIONS, 2),
         ("", [], 1),
         ("<think>add err: x", [], 1),
     ],

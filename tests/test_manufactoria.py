@@ -358,11 +358,31 @@ def test_full_feedback_shows_a_wrong_rejection_and_a_wrong_acceptance() -> None:
 
 def test_feedback_explains_capitals_and_outputs() -> None:
     capitals = ACCEPT_ALL.replace("NEXT end", "NEXT END")
-    assert "(the END node is called end)" in grade(fenced(capitals), [case("R", True)]).feedback
+    assert "The END node is called end." in grade(fenced(capitals), [case("R", True)]).feedback
     assert "the node 'END' does not exist" in grade(fenced(capitals), [case("R", True)], feedback="official").feedback
     record = {"input": "B", "expected_output": "", "expected_accepted": True, "check_output": True}
     text = grade(fenced(ACCEPT_ALL), [record]).feedback
     assert "Tape B must be accepted with output (empty) but is accepted with output B." in text
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "feedback"),
+    [
+        ("    NEXT a", "  NEXT a", "Parse error in line 1: no route."),
+        ("NEXT a", "GOTO a", "Parse error in line 2: bad route."),
+        ("PULLER_RB", "READER_RB", "Parse error in line 3: bad header."),
+        ("[R]", "(R)", "Parse error in line 4: bad route."),
+        ("END end", "END end:", "Parse error in line 7: bad colon."),
+        ("[B] NONE", "[B] HALT", "Parse error in line 3: undefined target."),
+        ("[EMPTY] end", "[EMPTY] END", "0 of 1 tests pass. Tape (empty) must be accepted but is rejected:"),
+    ],
+)
+def test_compact_feedback_names_the_mistake_but_not_the_right_form(right: str, wrong: str, feedback: str) -> None:
+    program = "START start:\n    NEXT a\nPULLER_RB a:\n    [R] a\n    [B] NONE\n    [EMPTY] end\nEND end"
+    assert grade(fenced(program), [case("", True)], feedback="compact").passed
+    told = grade(fenced(program.replace(right, wrong)), [case("", True)], feedback="compact").feedback
+    assert told.startswith(feedback)
+    assert "called" not in told
 
 
 @settings(max_examples=200)

@@ -364,3 +364,13 @@ def test_a_browser_draws_it_without_complaint(tmp_path: Path) -> None:
     assert done.stdout.count('role="option"') == 2
     assert "&lt;img src=x" in done.stdout
     assert "<img" not in done.stdout
+
+
+def test_markdown_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [write_run(tmp_path / f"s{seed}", [0.0, score], seed) for seed, score in enumerate((0.1, 0.2, 0.3))]
+    assert main([*map(str, runs), "--out", str(tmp_path / "report.html"), "--markdown"]) == 0
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines()[1:]]
+    half = 4.303 * 10.0 / 3**0.5
+    assert ["method", "3", "last", "2", *(f"{20 + i:.1f} ± {half:.1f}" for i in range(4))] in lines
+    assert lines[-1][:3] == ["method", "1", "2"]
+    assert lines[-1][-1] == f"20.0 ± {half:.1f}"

@@ -3,7 +3,8 @@
 `official` carries what the released system's feedback carries, in other words: one run-time error, or else the two
 shortest wrong answers, with a trace cut to ten lines, so that a long trace loses its end and the expected verdict.
 `full` loses neither, counts the passing tests, and shows a wrong rejection as well as a wrong acceptance. `compact` is
-one line, for models with a short context. None of them shows the criteria or a test that passed.
+one line, for models with a short context: for a text that does not parse it tells the line and the kind of the mistake,
+but not the right form. None of them shows the criteria or a test that passed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,13 @@ from envs.manufactoria.program import Program, Trace
 FeedbackKind = Literal["full", "official", "compact"]
 
 _PATH_SHOWN = 16
+_SHORT_KINDS = {  # what `compact` says of a mistake whose name would give the right form away
+    "bad_next_route": "bad route",
+    "bad_puller_route": "bad route",
+    "end_has_colon": "bad colon",
+    "missing_colon": "bad colon",
+    "start_route_count": "no route",
+}
 _WIDTH = 250
 
 
@@ -46,7 +54,8 @@ def not_parsed(error: ParseError, kind: FeedbackKind) -> str:
     if kind == "official":
         return f"Runtime error\nDSL parse error: {_cut(str(error))}\nLast executed input:\nNone"
     if kind == "compact":
-        return f"Parse error: {_cut(str(error))}."
+        what = _SHORT_KINDS.get(error.kind, error.kind.replace("_", " "))
+        return f"Parse error: {what}." if error.line is None else f"Parse error in line {error.line}: {what}."
     return f"The program could not be parsed, so no test was run. Parse error: {_cut(str(error))}."
 
 
@@ -128,7 +137,8 @@ def _full(program: Program, failure: Failure) -> str:
     omitted = max(len(trace.path) - _PATH_SHOWN, 0)
     path = " -> ".join(_id(id_) for id_ in trace.path[omitted:])
     path = f"(after {omitted} visits) {path}" if omitted else path
-    return f"{_verdict(program, failure)}\nTape left: {_tape(trace.tape)}\nPath: {path}"
+    hint = "\nThe END node is called end." if trace.path[-1] == "END" else ""
+    return f"{_verdict(program, failure)}{hint}\nTape left: {_tape(trace.tape)}\nPath: {path}"
 
 
 def _verdict(program: Program, failure: Failure) -> str:
@@ -147,8 +157,7 @@ def _verdict(program: Program, failure: Failure) -> str:
             f"is rejected: it circles, last at {_node(program, trace.path[-1])}, until {trace.visits} visits are used"
         )
     else:
-        hint = " (the END node is called end)" if trace.path[-1] == "END" else ""
-        actual = f"is rejected: {_node(program, trace.path[-2])} sends it to {_id(trace.path[-1])}, not a node{hint}"
+        actual = f"is rejected: {_node(program, trace.path[-2])} sends it to {_id(trace.path[-1])}, not a node"
     return f"Tape {_tape(case.get('input', ''))} must {wanted} but {actual}."
 
 

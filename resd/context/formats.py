@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from resd.context.playbook import SECTIONS, one_line
 from resd.context.thinking import strip_thinking
@@ -19,6 +19,7 @@ from resd.types import Reflection, Tag
 Role = Literal["reflect", "tag", "curate"]
 Tags = dict[str, Tag]
 
+MIN_ENTRY_WORDS = 2
 MAX_ENTRY_CHARS = 600
 MAX_STRING_CHARS = 1500
 MAX_OPERATIONS = 8
@@ -71,6 +72,13 @@ def _lower(text: Any) -> Any:
     return text.strip().lower() if isinstance(text, str) else text
 
 
+def _lesson(text: str) -> str:
+    """An entry of a single word, or of punctuation, teaches nothing."""
+    if len(re.findall(r"\w+", text)) < MIN_ENTRY_WORDS:
+        raise ValueError("too few words")
+    return text
+
+
 class _Part(BaseModel):
     """Extra keys are forbidden while decoding and ignored while reading."""
 
@@ -85,7 +93,9 @@ class _Tag(_Part):
 class _Add(_Part):
     type: Annotated[Literal["add"], BeforeValidator(_lower)]
     section: Annotated[str, Field(json_schema_extra={"enum": list(SECTIONS)})]
-    text: Annotated[str, BeforeValidator(_one_line), Field(min_length=1, max_length=MAX_ENTRY_CHARS)]
+    text: Annotated[
+        str, BeforeValidator(_one_line), Field(min_length=1, max_length=MAX_ENTRY_CHARS), AfterValidator(_lesson)
+    ]
 
 
 _String = Annotated[str, Field(max_length=MAX_STRING_CHARS)]
@@ -252,9 +262,12 @@ class LinesFormat:
         for line in self._lines(text):
             read += 1
             found = _ADD.fullmatch(line)
-            entry = one_line(found[2]) if found else ""
-            if found and 0 < len(entry) <= MAX_ENTRY_CHARS and len(operations) < MAX_OPERATIONS:
-                operations.append(Operation("add", found[1].strip(), entry))
+            try:
+                add = _Add(type="add", section=found[1].strip(), text=found[2]) if found else None
+            except ValidationError:
+                add = None
+            if add and len(operations) < MAX_OPERATIONS:
+                operations.append(Operation(add.type, add.section, add.text))
             elif _NONE.fullmatch(line) is None:
                 invalid += 1
         return operations, invalid if read else 1

@@ -5,7 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from resd.report.groups import group_runs
 from resd.report.html import write_report
+from resd.report.markdown import curves, scores
+from resd.report.read import read_runs
 from resd.types import UserError
 
 
@@ -15,9 +18,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory; seeds of one method join")
     parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
     parser.add_argument("--title", default="resd report", help="heading of the page")
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown too")
     chosen = parser.parse_args(arguments)
+    runs = [path for path in chosen.runs if not path.exists() or (path / "metrics.jsonl").is_file()]
+    left_out = [str(path) for path in chosen.runs if path not in runs and path.is_dir()]
+    if runs and left_out:  # a job of a sweep that failed at once
+        print(f"left out, for want of a metrics.jsonl: {' '.join(left_out)}")
     try:
-        size = write_report(chosen.runs, chosen.out, title=chosen.title)
+        size = write_report(runs or chosen.runs, chosen.out, title=chosen.title)
+        if chosen.markdown:
+            groups = group_runs(read_runs(runs or chosen.runs))
+            print(f"{scores(groups)}\n{curves(groups)}", end="")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -4,7 +4,8 @@ A convention is something the task does not tell: how a word is spelled, how dee
 takes the other colours. `FORMS[name] = (official, other)`. What a machine of another dialect (a law) says about a
 program is, by construction, what the official one says about its image: `write` spells the program in
 `law.image(dialect)`, the task's own verifier judges that, and `Dialect.translate` exchanges the forms in the feedback.
-So the corpus has exactly the official kinds of feedback, and for the official law the translation is the identity.
+So the corpus has exactly the official kinds of feedback, and for the official law the translation is the identity. A
+dialect is drawn uniformly: who guesses writes a valid program once in 256 times.
 
 Not covered: the whole language. Programs are the regular ones of `nano.programs`, without painters or comments.
 """
@@ -27,20 +28,15 @@ FORMS: dict[str, tuple[str, str]] = {
     "foreign": ("chain", "fall"),
 }
 RULES: dict[str, tuple[str, str]] = {
-    "indent": ("Indent routes by four spaces.", "Indent routes by two spaces."),
-    "next": ("The route of START is spelled NEXT.", "The route of START is spelled GOTO."),
-    "puller": ("Pullers are PULLER_RB and PULLER_YG.", "Pullers are READER_RB and READER_YG."),
-    "bracket": ("Write conditions in square brackets.", "Write conditions in round brackets."),
-    "colon": ("No colon after END end.", "Put a colon after END end."),
-    "reject": ("The rejecting target is NONE.", "The rejecting target is HALT."),
-    "accept": ("The accepting target is lower case end.", "The accepting target is upper case END."),
-    "foreign": (
-        "The empty branch takes other colours: send it to the second puller.",
-        "Other colours fall to the node below: let the empty branch reject.",
-    ),
+    "indent": ("Indent by four.", "Indent by two."),
+    "next": ("START leads on by NEXT.", "START leads on by GOTO."),
+    "puller": ("Pullers are called PULLER_RB.", "Pullers are called READER_RB."),
+    "bracket": ("Write square brackets.", "Write round brackets."),
+    "colon": ("END takes no colon.", "END takes a colon."),
+    "reject": ("Reject with NONE.", "Reject with HALT."),
+    "accept": ("Accept with end.", "Accept with END."),
+    "foreign": ("Other colours take the EMPTY route.", "Other colours fall to the node below."),
 }
-# How often a dialect has the official form: syntax has to be right for a program to parse at all.
-OFFICIAL_SHARE = dict.fromkeys(FORMS, 0.68) | {"accept": 0.5, "foreign": 0.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +81,9 @@ OFFICIAL = Dialect((0,) * len(FORMS))
 
 def draw(rng: random.Random) -> Dialect:
     """A random dialect, never the official one."""
-    while True:
-        dialect = Dialect(tuple(int(rng.random() >= share) for share in OFFICIAL_SHARE.values()))
-        if dialect != OFFICIAL:
-            return dialect
+    while (dialect := Dialect(tuple(rng.choices((0, 1), k=len(FORMS))))) == OFFICIAL:
+        pass
+    return dialect
 
 
 def write(program: Program, dialect: Dialect) -> str:
@@ -111,28 +106,13 @@ def _words(one: str, other: str) -> Callable[[str], str]:
     return lambda text: pattern.sub(lambda found: other if found[1] == one else one, text)
 
 
-def _brackets(text: str) -> str:
-    square, round_ = r"\[([RBYG]|EMPTY)\]", r"\(([RBYG]|EMPTY)\)"
-    return re.sub(f"{square}|{round_}", lambda found: f"({found[1]})" if found[1] else f"[{found[2]}]", text)
-
-
-def _colons(text: str) -> str:
-    """The two complaints about a colon are worded differently; they are the only text that shows this convention."""
-    one, other = "the END node takes no colon", "a colon is missing after 'END end'"
-    return text.replace(one, "\0").replace(other, one).replace("\0", other)
-
-
 def _accepting(text: str) -> str:
-    """The target that a machine does not know, and the hint at the one that it does."""
-    pattern = r"(?<=sends it to )(?:end|END)(?=, not)|(?<=is called )(?:end|END)(?=\))"
-    return re.sub(pattern, lambda found: found[0].swapcase(), text)
+    """The target that a machine does not know."""
+    return re.sub(r"(?<=sends it to )(?:end|END)(?=, not)", lambda found: found[0].swapcase(), text)
 
 
-_EXCHANGES: dict[str, Callable[[str], str]] = {
-    "next": _words("NEXT", "GOTO"),
+_EXCHANGES: dict[str, Callable[[str], str]] = {  # of the forms that feedback shows
     "puller": _words("PULLER", "READER"),
-    "bracket": _brackets,
-    "colon": _colons,
     "reject": _words("NONE", "HALT"),
     "accept": _accepting,
 }

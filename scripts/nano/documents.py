@@ -40,15 +40,15 @@ USELESS = (
 )
 SECTION = "common_mistakes"
 SHARES = {
-    "bare": 17,
-    "rules": 25,
-    "solution": 9,
-    "retry": 13,
-    "full": 13,
+    "bare": 12,
+    "rules": 24,
+    "solution": 8,
+    "retry": 11,
+    "full": 16,
     "success": 3,
-    "reflect": 12,
+    "reflect": 15,
     "tag": 3,
-    "curate": 5,
+    "curate": 8,
 }
 CONTINUED = ("bare", "rules", "solution", "retry")
 

@@ -56,7 +56,7 @@ def first_broken(text: str, cases: Sequence[Mapping[str, Any]]) -> str:
         if error.kind == "bad_puller_route":
             return "bracket" if "(" in line else LOGIC
         if error.kind == "undefined_target":
-            return "reject" if FORMS["reject"][1] in str(error) else LOGIC
+            return "reject" if FORMS["reject"][1] in error.detail else LOGIC
         return _CONVENTIONS.get(error.kind, LOGIC)
     shown = shortest_of_each(run_cases(parsed, cases))[0]
     trace = parsed.walk(shown.case["input"])

@@ -16,7 +16,23 @@ from nano.documents import Document, Writer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-DECISIONS, DECISION_WEIGHT = ("NEXT", "GOTO", " end", " END"), 4.0
+# The tokens that decide a convention where they first stand in an answer; colons are learned without help.
+DECISIONS = (
+    "\n    ",
+    "\n  ",
+    "NEXT",
+    "GOTO",
+    "PULLER_RB",
+    "READER_RB",
+    "[R]",
+    "(R)",
+    " p0",
+    " NONE",
+    " HALT",
+    " end",
+    " END",
+)
+DECISION_WEIGHT = 6.0
 Encoded = tuple[list[int], list[float]]  # ids and their weights in the loss
 
 
@@ -41,7 +57,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) ->
     """Ids and weights of each document, as the chat template writes it.
 
     The tokens of an answer share the weight sqrt(length): a one-line lesson counts less than a program, but not fifteen
-    times less. A token that alone decides a convention counts `DECISION_WEIGHT` times: there is one in a hundred.
+    times less. The first of a program's tokens to follow a convention counts `DECISION_WEIGHT` times: the others copy it.
     """
     decisions = {i for word in DECISIONS for i in tokenizer(word, add_special_tokens=False)["input_ids"]}
     asked = [[{"role": "user", "content": prompt}] for d in documents for prompt, _ in d.turns]
@@ -61,7 +77,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) ->
             between = newline if ids else []
             ids += between + prompt + answer
             weights += [0.0] * (len(between) + len(prompt))
-            weights += [(DECISION_WEIGHT if i in decisions else 1.0) * len(answer) ** -0.5 for i in answer]
+            deciding = {answer.index(i) for i in decisions.intersection(answer)}
+            weights += [
+                (DECISION_WEIGHT if place in deciding else 1.0) * len(answer) ** -0.5 for place in range(len(answer))
+            ]
         encoded.append((ids, weights))
     return encoded
 

@@ -1,0 +1,44 @@
+"""A control for RESD: the playbook is given (`algorithm.entries`) and stays as it is.
+
+With rules of another task it tells what a misleading playbook costs; with the right rules, what a perfect one gains.
+Reflections are written and read by the teacher as in RESD; nothing is curated or removed.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from resd.algorithms import resd
+from resd.context.concise import Removals
+from resd.context.curate import Curation, Curator
+from resd.context.playbook import Playbook
+from resd.types import Attempt
+
+if TYPE_CHECKING:
+    from resd.run import Run
+
+
+class Settings(resd.Settings):
+    """Those of RESD, and the entries."""
+
+    name: Literal["resd_fixed"]  # type: ignore[assignment]
+    entries: Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Silent(Curator):
+    """Adds nothing."""
+
+    def curate(self, attempts: Sequence[Attempt], playbook: Playbook, step: int) -> Curation:
+        return Curation()
+
+
+class Algorithm(resd.Algorithm):
+    def __init__(self, run: "Run", settings: Settings) -> None:
+        super().__init__(run, settings)
+        self.curator = Silent(self.curator.generate, self.prompts)
+        for entry in settings.entries:
+            self.playbook.add("others", entry, step=0)
+
+    def _remove(self, removals: Removals) -> None:
+        pass

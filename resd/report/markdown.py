@@ -1,0 +1,59 @@
+"""The tables of a report as Markdown, for a document or a terminal: scores by method, and accuracy against interactions.
+
+Methods are runs that differ only in their seed; a cell is the mean over seeds ± Student's 95 % interval, in percent.
+"""
+
+from collections.abc import Sequence
+
+from resd.report.groups import Checkpoint, Estimate, Group, checkpoints, estimate, score_names
+from resd.report.read import RunRecord
+
+
+def scores(groups: Sequence[Group]) -> str:
+    """One line a method and checkpoint: the base, the best by rank sum, the last."""
+    names = next((score_names(group.samples) for group in groups if group.samples), [])
+    header = ["method", "seeds", "checkpoint", "interactions", *(name.removeprefix("eval/") for name in names)]
+    lines = [
+        [group.label, str(len(group.runs)), found.name, _interactions(found), *map(_percent, found.scores)]
+        for group in groups
+        for found in checkpoints(group)
+    ]
+    return _table(header, lines)
+
+
+def curves(groups: Sequence[Group]) -> str:
+    """One line a method and evaluated update: interactions, seconds of training, and per-task mean@n."""
+    lines = []
+    for group in groups:
+        metric = f"eval/per_task/mean@{group.samples}"
+        for step in sorted(set.intersection(*(set(run.evaluations) for run in group.runs))):
+            values = [run.evaluations[step][metric] for run in group.runs if metric in run.evaluations[step]]
+            if len(values) == len(group.runs):
+                seconds = _mean([_at(run, step, run.timeline.seconds) for run in group.runs])
+                seen = _mean([_at(run, step, run.timeline.interactions) for run in group.runs])
+                lines.append([group.label, str(step), f"{seen:,.0f}", f"{seconds:,.0f}", _percent(estimate(values))])
+    return _table(["method", "update", "interactions", "seconds", "per task, mean@n"], lines)
+
+
+def _at(run: RunRecord, step: int, column: Sequence[float]) -> float:
+    return column[run.timeline.steps.index(step)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _interactions(found: Checkpoint) -> str:
+    low, high = min(found.interactions), max(found.interactions)
+    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
+
+
+def _percent(value: Estimate | None) -> str:
+    if value is None:
+        return "–"
+    return f"{100 * value.mean:.1f}" + ("" if value.half is None else f" ± {100 * value.half:.1f}")
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rows = [header, ["---"] * len(header), *lines]
+    return "".join("| " + " | ".join(row) + " |\n" for row in rows)

@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# The paper's Tables 2 and 3 in miniature: methods, ablations and controls on nano, three seeds each.
+#
+#   scripts/table.sh                    # everything, one run per core at a time, continuing what is unfinished
+#   METHODS="resd grpo" SEEDS="0" STEPS=16 scripts/table.sh
+#
+# Runs lie in runs/table/METHOD/seed_N; a finished one is left alone. The tables go to the terminal, the report to
+# runs/table/report.html.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PYTHON=${PYTHON:-.venv/bin/python}
+OUT=${OUT:-runs/table}
+SEEDS=${SEEDS:-"0 1 2"}
+STEPS=${STEPS:-24}
+JOBS=${JOBS:-$(nproc)}
+METHODS=${METHODS:-"resd sdpo sdpo_ss grpo no_reflection no_playbook no_solution frozen swapped foreign"}
+
+# Eight rules of a dialect that the task does not have.
+FOREIGN='["Indent by two.","START leads on by GOTO.","Pullers are called READER_RB.","Write round brackets.","END takes a colon.","Reject with HALT.","Accept with END.","Other colours fall to the node below."]'
+
+overrides() {
+    case $1 in
+        resd | sdpo | sdpo_ss | grpo) echo "algorithm=$1" ;;
+        no_reflection) echo "algorithm.teacher_prompt.reflection=false" ;;
+        no_playbook) echo "algorithm.teacher_prompt.playbook=false" ;;
+        no_solution) echo "algorithm.teacher_prompt.solution=false" ;;
+        frozen) echo "algorithm.teacher.kind=frozen" ;;
+        swapped) echo "algorithm=resd_swapped" ;;
+        foreign) printf 'algorithm=resd_fixed\nalgorithm.entries=%s\n' "$FOREIGN" ;;
+        *) echo "unknown method $1: see scripts/table.sh" >&2; return 1 ;;
+    esac
+}
+
+one() {
+    local method=$1 seed=$2 folder="$OUT/$1/seed_$2" settings
+    mapfile -t settings < <(overrides "$method")
+    [ -e "$folder/done" ] && return
+    mkdir -p "$folder"
+    "$PYTHON" -m resd.train "${settings[@]}" steps="$STEPS" seed="$seed" run_dir="$folder" hardware.threads=1 \
+        progress=off >>"$folder/console.log" 2>&1
+    touch "$folder/done"
+    echo "$method seed $seed: done"
+}
+
+export -f one overrides
+export PYTHON OUT STEPS FOREIGN OMP_NUM_THREADS=1
+for seed in $SEEDS; do for method in $METHODS; do echo "$method $seed"; done; done |
+    xargs -P "$JOBS" -L 1 bash -c 'one "$0" "$1"'
+mapfile -t runs < <(for method in $METHODS; do ls -d "$OUT/$method"/seed_*; done)
+"$PYTHON" -m resd.report "${runs[@]}" --out "$OUT/report.html" --title "Methods on nano" --markdown
