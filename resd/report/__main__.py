@@ -26,9 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"left out, for want of a metrics.jsonl: {' '.join(left_out)}")
     try:
         size = write_report(runs or chosen.runs, chosen.out, title=chosen.title)
-        if chosen.markdown:
-            groups = group_runs(read_runs(runs or chosen.runs))
-            print(f"{scores(groups)}\n{curves(groups)}", end="")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -36,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {chosen.out} cannot be written ({error.strerror}): choose another --out", file=sys.stderr)
         return 2
     print(f"{chosen.out}: {size / 1e6:.1f} MB; open it in a browser")
+    if chosen.markdown:
+        groups = group_runs(read_runs(runs))
+        print(f"\n{scores(groups)}\n{curves(groups)}", end="")
     return 0
 
 

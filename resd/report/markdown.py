@@ -1,4 +1,4 @@
-"""The tables of a report as Markdown, for a document or a terminal: scores by method, and accuracy against interactions.
+"""The tables of a report as Markdown, for a document or a terminal: scores, and accuracy against interactions.
 
 Methods are runs that differ only in their seed; a cell is the mean over seeds ± Student's 95 % interval, in percent.
 """

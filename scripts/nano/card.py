@@ -33,9 +33,9 @@ Kinds of documents: {kinds}.
 ## Training
 
 {tokens:.1f} million tokens ({answers:.1f} million of them answers, which alone carry loss) in {steps} steps and
-{minutes:.0f} minutes on {device}; Muon (AdamW for embeddings and norms), peak learning rate {lr}, batches of {batch} tokens, seed {seed}; last mean
-loss {loss:.3f} nats per answer token. Curriculum: short goals first, close to the task's own mix of lengths after three
-quarters. {note}
+{minutes:.0f} minutes on {device}; Muon (AdamW for embeddings and norms), peak learning rate {lr}, batches of {batch}
+tokens, seed {seed}; last mean loss {loss:.3f} nats per answer token. Curriculum: short goals first, close to the task's
+own mix of lengths after three quarters. {note}
 
 ## What it can do before any reinforcement
 

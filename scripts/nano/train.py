@@ -57,7 +57,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) ->
     """Ids and weights of each document, as the chat template writes it.
 
     The tokens of an answer share the weight sqrt(length): a one-line lesson counts less than a program, but not fifteen
-    times less. The first of a program's tokens to follow a convention counts `DECISION_WEIGHT` times: the others copy it.
+    times less. The first of a tokens to follow a convention counts `DECISION_WEIGHT` times: the others copy it.
     """
     decisions = {i for word in DECISIONS for i in tokenizer(word, add_special_tokens=False)["input_ids"]}
     asked = [[{"role": "user", "content": prompt}] for d in documents for prompt, _ in d.turns]
