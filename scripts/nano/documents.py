@@ -40,17 +40,19 @@ USELESS = (
 )
 SECTION = "common_mistakes"
 SHARES = {
-    "bare": 12,
-    "rules": 24,
-    "solution": 8,
-    "retry": 11,
-    "full": 16,
-    "success": 3,
-    "reflect": 15,
+    "bare": 16,
+    "rules": 26,
+    "solution": 6,
+    "retry": 12,
+    "full": 14,
+    "success": 2,
+    "reflect": 14,
     "tag": 3,
-    "curate": 8,
+    "curate": 7,
 }
-CONTINUED = ("bare", "rules", "solution", "retry")
+# How many further problems may follow the first; many teach automata, few leave more room for reading contexts.
+CONTINUED = {"bare": (0, 2, 3, 4), "rules": (0, 0, 1), "solution": (0, 0, 1), "retry": (0, 0, 1)}
+BRIEF_SHARE = 0.6  # of the documents with a context have a short goal: their conventions are as many, their tokens fewer
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +92,14 @@ class Writer:
         """One document of a kind drawn by `SHARES`; `level` in [0, 1] is the curriculum's (see `Curriculum`)."""
         kind = kind or rng.choices(list(SHARES), list(SHARES.values()))[0]
         while True:
-            law, goal = draw(rng), self.goals.draw(rng, level)
-            prompt, answer = getattr(self, f"_{kind}")(rng, law, goal, level)
+            law, brief = draw(rng), kind != "bare" and rng.random() < BRIEF_SHARE
+            goal = self.goals.draw(rng, 0.0 if brief else level)
+            prompt, answer = getattr(self, f"_{kind}")(rng, law, goal, 0.0 if brief else level)
             if not all(rule in prompt for rule in OFFICIAL.rules()):
                 break
         turns = [(prompt, answer)]
         if kind in CONTINUED:
-            others = [self.goals.draw(rng, level) for _ in range(rng.choice((0, 2, 3, 4)))]
+            others = [self.goals.draw(rng, level) for _ in range(rng.choice(CONTINUED[kind]))]
             turns += [(question(other), fenced(build(other), law)) for other in others]
         return Document(kind, tuple(turns))
 
@@ -178,7 +181,7 @@ def ids_of(playbook: Playbook, texts: Sequence[str]) -> list[str]:
 
 def playbook_for(rng: random.Random, law: Dialect, wrong: float = 0.04) -> Playbook:
     """A playbook about a law: some or all of its rules, a few useless entries, and rarely a wrong one, shuffled."""
-    share = rng.choice((0.15, 0.3, 0.5, 0.7, 0.9, 1.0))
+    share = rng.choice((0.2, 0.4, 0.6, 0.8, 1.0, 1.0))
     texts: list[str] = []
     for name in FORMS:
         if rng.random() < share:
