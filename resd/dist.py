@@ -6,6 +6,7 @@ import datetime
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -51,6 +52,7 @@ def start(device: str) -> DeviceMesh:
 def stop() -> None:
     """Leave the world, if this process is in one."""
     if dist.is_initialized():
+        _group.cache_clear()
         dist.destroy_process_group()
 
 
@@ -86,14 +88,39 @@ def mine(items: Sequence[T], part: int | None = None, parts: int | None = None) 
     return {i: items[i] for i in range(rank() if part is None else part, len(items), parts or world())}
 
 
-def merge(results: Mapping[int, T], total: int) -> list[T]:
-    """All ranks' results by index, as one list of `total` on every rank. Ranks of one part have the same results."""
+def gather(results: Mapping[int, T]) -> dict[int, T]:
+    """All ranks' results by index. Ranks of one part have the same results."""
     parts: list[Any] = [results]
     if world() > 1:
         parts = [None] * world()
         dist.all_gather_object(parts, dict(results))
-    merged = {i: value for part in parts for i, value in part.items()}
+    return {i: value for part in parts for i, value in part.items()}
+
+
+def merge(results: Mapping[int, T], total: int) -> list[T]:
+    """All ranks' results by index, as one list of `total` on every rank."""
+    merged = gather(results)
     return [merged[i] for i in range(total)]
+
+
+def leads(replica: int, replicas: int) -> bool:
+    """Whether this rank is the first of its replica (`Engine.replica`): replicas are runs of consecutive ranks."""
+    return rank() == replica * (world() // replicas)
+
+
+def agree(value: T, replica: int, replicas: int) -> T:
+    """The value of the replica's first rank on all its ranks. All ranks of the world must come here at least once."""
+    size = world() // replicas
+    if size == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=replica * size, group=_group(size))
+    return box[0]
+
+
+@cache
+def _group(size: int) -> Any:
+    return dist.new_subgroups(size)[0]
 
 
 def total(values: torch.Tensor) -> torch.Tensor:

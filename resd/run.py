@@ -22,13 +22,15 @@ from resd.learner import Learner
 from resd.model.load import Chat
 from resd.model.shard import full_tensors
 from resd.objectives.weighting import success_weights
+from resd.pipeline import Pipeline
 from resd.report import perf
 from resd.report.log import Log
 from resd.report.samples import write_attempts
 from resd.settings import EvaluationSettings, ModelSettings, SamplingSettings, SuccessWeighting, TeacherPromptSettings
 from resd.task import Task
-from resd.types import Attempt, Completion, Generate, Messages, Problem, Request, Sample, UserError
+from resd.types import Attempt, Completion, Problem, Question, Request, Sample, UserError
 from resd.verify import Verifier
+from resd.writer import Writer
 
 T = TypeVar("T")
 
@@ -51,6 +53,7 @@ class Run:
         seed: int,
         directory: Path | None,
         peak_flops: float = 0.0,
+        pipelined: bool = False,
     ) -> None:
         self.task = task
         self.model = model
@@ -64,17 +67,31 @@ class Run:
         self.seed = seed
         self.directory = directory
         self.peak_flops = peak_flops
+        self.pipelined = pipelined
         self.step = 0
         self.interactions = 0
         self.counts: Counter[str] = Counter()
 
-    def rollout(self, problems: Sequence[Problem], group: int = 1) -> list[Attempt]:
-        """`group` verified attempts at each problem, in order. Lost ones (too long, unverifiable) are only counted."""
-        with self.clock("rollout"):
-            attempts = self.attempt(problems, group, self.sampling, "rollout", draw=self.step)
-        written = [attempt for attempt in attempts if attempt.response_ids]
-        with self.clock("verify"):
-            self.verify(written)
+    def rollout(
+        self,
+        problems: Sequence[Problem],
+        group: int = 1,
+        writer: Writer | None = None,
+        question: Callable[[Attempt], Question | None] = lambda attempt: None,
+    ) -> list[Attempt]:
+        """`group` verified attempts at each problem, in order. Lost ones (too long, unverifiable) are only counted.
+
+        `question(attempt)` is what `writer` will be asked about a verified attempt. A pipelined run asks it at once.
+        """
+        if self.pipelined and writer is not None:
+            attempts = self._pipeline(problems, group, writer, question)
+            written = [attempt for attempt in attempts if attempt.response_ids]
+        else:
+            with self.clock("rollout"):
+                attempts = self.attempt(problems, group, self.sampling, "rollout", draw=self.step)
+            written = [attempt for attempt in attempts if attempt.response_ids]
+            with self.clock("verify"):
+                self.verify(written)
         kept = [attempt for attempt in written if attempt.verdict is not None]
         self.interactions += len(written)
         self.count("rollout/lost", len(attempts) - len(written))
@@ -91,6 +108,40 @@ class Run:
         max_tokens: int | None = None,
     ) -> list[Attempt]:
         """Unverified attempts; `draw` varies the random seeds. A prompt beyond the limit gets an empty response."""
+        attempts = self._drafts(problems, group, draw)
+        requests = self._requests(attempts, sampling, phase, max_tokens)
+        completions = self.complete(list(requests.values()), phase)
+        for index, completion in zip(requests, completions, strict=True):
+            self._fill(attempts[index], completion)
+        return attempts
+
+    def _pipeline(
+        self, problems: Sequence[Problem], group: int, writer: Writer, question: Callable[[Attempt], Question | None]
+    ) -> list[Attempt]:
+        """`attempt`, `verify`, and the answers to `question` kept by the writer; all of it counts as rollout."""
+
+        def ask(attempt: Attempt) -> Request | None:
+            asked = question(attempt)
+            return None if asked is None else writer.request(asked)
+
+        attempts = self._drafts(problems, group, self.step)
+        requests = self._requests(attempts, self.sampling, "rollout")
+        share = {i: requests[i] for i in dist.mine(list(requests), self.engine.replica, self.engine.replicas).values()}
+        pipeline = Pipeline(self.engine, self.verifier, {i: attempts[i] for i in share}, ask)
+        with self.clock("rollout"), self.log.progress("rollout", len(share)) as advance:
+            outcomes = dist.gather(pipeline.run(share, self._fill, advance))
+        writer.early.clear()
+        for index, outcome in sorted(outcomes.items()):
+            attempt = attempts[index]
+            self._fill(attempt, outcome.response)
+            attempt.verdict = outcome.verdict
+            asked = None if outcome.verdict is None else question(attempt)
+            if asked is not None and outcome.asked is not None and outcome.answer is not None:
+                writer.early[asked.role, asked.key] = (outcome.asked, outcome.answer)
+        return attempts
+
+    def _drafts(self, problems: Sequence[Problem], group: int, draw: int) -> list[Attempt]:
+        """Attempts that are not answered yet."""
         attempts: list[Attempt] = []
         for problem in problems:
             prompt = self.task.prompt(problem)
@@ -98,23 +149,33 @@ class Run:
             ids = self.chat.encode(text)
             for member in range(group):
                 attempts.append(Attempt(f"{draw}/{problem.id}/{member}", problem, prompt, text, ids, [], [], "", True))
-        asked = [attempt for attempt in attempts if len(attempt.prompt_ids) <= self.sampling.max_prompt]
-        requests = [
-            Request(
+        return attempts
+
+    def _requests(
+        self,
+        attempts: Sequence[Attempt],
+        sampling: SamplingSettings | EvaluationSettings,
+        phase: str,
+        max_tokens: int | None = None,
+    ) -> dict[int, Request]:
+        """By index, for the attempts whose prompt is within the limit."""
+        return {
+            index: Request(
                 attempt.prompt_ids,
                 max_tokens or self.sampling.max_response,
                 sampling.temperature,
                 sampling.top_p,
                 seeds.derive(self.seed, phase, attempt.id),
             )
-            for attempt in asked
-        ]
-        for attempt, completion in zip(asked, self.complete(requests, phase), strict=True):
-            attempt.response_ids = completion.ids
-            attempt.logprobs = completion.logprobs
-            attempt.truncated = completion.truncated
-            attempt.response = self.chat.decode(completion.ids)
-        return attempts
+            for index, attempt in enumerate(attempts)
+            if len(attempt.prompt_ids) <= self.sampling.max_prompt
+        }
+
+    def _fill(self, attempt: Attempt, completion: Completion) -> None:
+        attempt.response_ids = completion.ids
+        attempt.logprobs = completion.logprobs
+        attempt.truncated = completion.truncated
+        attempt.response = self.chat.decode(completion.ids)
 
     def verify(self, attempts: Sequence[Attempt], phase: str = "verify") -> None:
         """Fill in the verdicts; None where verification itself failed."""
@@ -123,33 +184,9 @@ class Run:
         for attempt, verdict in zip(attempts, dist.merge(verdicts, len(attempts)), strict=True):
             attempt.verdict = verdict
 
-    def writer(self, sampling: SamplingSettings) -> Generate:
+    def writer(self, sampling: SamplingSettings) -> Writer:
         """How context code asks the current student to write, within the limits of `sampling`."""
-
-        def write(
-            prompts: Sequence[Messages], *, role: str, schema: Mapping[str, Any] | None = None
-        ) -> list[str | None]:
-            ids = [self.chat.encode(self.chat.render(prompt)) for prompt in prompts]
-            fitting = [i for i, prompt_ids in enumerate(ids) if len(prompt_ids) <= sampling.max_prompt]
-            self.count(f"{role}/too_long", len(prompts) - len(fitting))
-            requests = [
-                Request(
-                    ids[i],
-                    sampling.max_response,
-                    sampling.temperature,
-                    sampling.top_p,
-                    seeds.derive(self.seed, role, self.step, i),
-                    schema,
-                )
-                for i in fitting
-            ]
-            texts: list[str | None] = [None] * len(prompts)
-            with self.clock(role):
-                for i, completion in zip(fitting, self.complete(requests, role), strict=True):
-                    texts[i] = self.chat.decode(completion.ids)
-            return texts
-
-        return write
+        return Writer(self, sampling)
 
     def complete(self, requests: Sequence[Request], phase: str) -> list[Completion]:
         """Generate on all ranks and give every rank everything, in order."""

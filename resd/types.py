@@ -37,7 +37,7 @@ class Verdict:
 
     `reward` is what training maximises, in [0, 1]; `passed` means every case passed; `feedback` is empty exactly when
     there is nothing to say (all passed); `answer` is the extracted answer or None; `error` is a short kind
-    (`no_answer`, `parse`, …) or None.
+    (`no_answer`, `parse`, …) or None; `scores` are further numbers in [0, 1] that evaluation reports by name.
     """
 
     reward: float
@@ -47,6 +47,7 @@ class Verdict:
     feedback: str = ""
     answer: str | None = None
     error: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def case_fraction(self) -> float:
@@ -138,12 +139,20 @@ class Sample:
     old_logprobs: Sequence[float] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What context code asks a model to write. `role` and `key` name it within an update, and so seed its answer."""
+
+    role: str
+    key: str
+    messages: Messages
+    schema: Mapping[str, Any] | None = None
+
+
 class Generate(Protocol):
-    """How context code asks a model to write: chat prompts in, texts out, in order.
+    """Questions in, texts out, in order.
 
     A prompt that does not fit, or a generation that failed, gives None; the caller counts it and goes on.
     """
 
-    def __call__(
-        self, prompts: Sequence[Messages], *, role: str, schema: Mapping[str, Any] | None = None
-    ) -> list[str | None]: ...
+    def __call__(self, questions: Sequence[Question]) -> list[str | None]: ...

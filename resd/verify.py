@@ -60,31 +60,50 @@ class Verifier:
         self.task = task
         self.timeout = timeout
         self.workers = [Worker(task) for _ in range(workers)]
+        self.waiting: deque[tuple[int, Answer]] = deque()
 
     def verify(self, answers: Sequence[Answer]) -> Iterator[tuple[int, Verdict | None]]:
         """(index, verdict) as they finish."""
-        waiting = deque(enumerate(answers))
-        left = len(waiting)
-        while left:
-            for slot, worker in enumerate(self.workers):
-                if worker.dead:
-                    worker = self._replace(slot)
-                if worker.index is None and waiting:
-                    worker.give(*waiting.popleft(), self.timeout)
-            busy = [worker for worker in self.workers if worker.index is not None]
-            patience = max(0.0, min(worker.deadline for worker in busy) - monotonic())
-            ready: set[Any] = set(wait([worker.pipe for worker in busy], patience))
-            for slot, worker in enumerate(self.workers):
-                if worker.index is None:
-                    continue
-                if worker.pipe in ready:
-                    index = worker.index
-                    yield index, worker.take()
-                    left -= 1
-                elif monotonic() >= worker.deadline:
-                    yield worker.index, None
-                    self._replace(slot)
-                    left -= 1
+        for index, answer in enumerate(answers):
+            self.submit(index, answer)
+        while self.busy:
+            yield from self.poll()
+
+    def submit(self, index: int, answer: Answer) -> None:
+        """Judge an answer when a worker is free; `poll` hands the verdict out."""
+        self.waiting.append((index, answer))
+        self._give()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a verdict is still to come."""
+        return bool(self.waiting) or any(worker.index is not None for worker in self.workers)
+
+    def poll(self, idle: bool = True) -> list[tuple[int, Verdict | None]]:
+        """The verdicts that are there; `idle` waits for one if there is none but one is to come."""
+        busy = [worker for worker in self.workers if worker.index is not None]
+        if not busy:
+            return []
+        patience = max(0.0, min(worker.deadline for worker in busy) - monotonic()) if idle else 0.0
+        ready: set[Any] = set(wait([worker.pipe for worker in busy], patience))
+        found: list[tuple[int, Verdict | None]] = []
+        for slot, worker in enumerate(self.workers):
+            if worker.index is None:
+                continue
+            if worker.pipe in ready:
+                found.append((worker.index, worker.take()))
+            elif monotonic() >= worker.deadline:
+                found.append((worker.index, None))
+                self._replace(slot)
+        self._give()
+        return found
+
+    def _give(self) -> None:
+        for slot, worker in enumerate(self.workers):
+            if worker.dead:
+                worker = self._replace(slot)
+            if worker.index is None and self.waiting:
+                worker.give(*self.waiting.popleft(), self.timeout)
 
     def _replace(self, slot: int) -> Worker:
         self.workers[slot].kill()

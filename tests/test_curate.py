@@ -7,7 +7,7 @@ from typing import Any
 from resd.context.curate import Curation, Curator
 from resd.context.playbook import Playbook
 from resd.context.render import Prompts
-from resd.types import Attempt, Generate, Messages, Problem, Reflection
+from resd.types import Attempt, Generate, Problem, Question, Reflection
 
 LINES = Prompts("compact", "program")
 JSON = Prompts("full", "program")
@@ -20,12 +20,10 @@ def attempt(problem: str, lesson: str | None) -> Attempt:
 
 
 def scripted(answer: Callable[[str], str | None], seen: list[str]) -> Generate:
-    def generate(
-        prompts: Sequence[Messages], *, role: str, schema: Mapping[str, Any] | None = None
-    ) -> list[str | None]:
-        assert role == "curate"
-        seen.extend(prompt[0]["content"] for prompt in prompts)
-        return [answer(prompt[0]["content"]) for prompt in prompts]
+    def generate(questions: Sequence[Question]) -> list[str | None]:
+        assert all(question.role == "curate" for question in questions)
+        seen.extend(question.messages[0]["content"] for question in questions)
+        return [answer(question.messages[0]["content"]) for question in questions]
 
     return generate
 

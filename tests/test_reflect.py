@@ -9,7 +9,7 @@ from resd.context.formats import JsonFormat
 from resd.context.playbook import Playbook
 from resd.context.reflect import Reflector, apply_tags, count_invalid
 from resd.context.render import Prompts, split_problem
-from resd.types import Attempt, Generate, Messages, Problem, Reflection, UserError, Verdict
+from resd.types import Attempt, Generate, Problem, Question, Reflection, UserError, Verdict
 
 LINES = Prompts("compact", "program")
 JSON = Prompts("full", "program")
@@ -24,12 +24,13 @@ def attempt(problem: str, response: str, feedback: str = "") -> Attempt:
 def scripted(answer: Callable[[str], str | None], calls: list[tuple[list[str], str, Any]]) -> Generate:
     """Answers each prompt by a rule and notes each call: user texts, role, schema."""
 
-    def generate(
-        prompts: Sequence[Messages], *, role: str, schema: Mapping[str, Any] | None = None
-    ) -> list[str | None]:
-        assert all([message["role"] for message in prompt] == ["user"] for prompt in prompts)
-        texts = [prompt[0]["content"] for prompt in prompts]
-        calls.append((texts, role, schema))
+    def generate(questions: Sequence[Question]) -> list[str | None]:
+        if not questions:
+            return []
+        assert all([message["role"] for message in question.messages] == ["user"] for question in questions)
+        assert len({(question.role, question.key) for question in questions}) == len(questions)
+        texts = [question.messages[0]["content"] for question in questions]
+        calls.append((texts, questions[0].role, questions[0].schema))
         return [answer(text) for text in texts]
 
     return generate

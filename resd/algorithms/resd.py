@@ -28,7 +28,7 @@ from resd.settings import (
     TeacherPromptSettings,
     TeacherSettings,
 )
-from resd.types import Attempt, Problem, Sample
+from resd.types import Attempt, Problem, Question, Sample
 
 if TYPE_CHECKING:
     from resd.run import Run
@@ -66,23 +66,24 @@ class Algorithm:
         self.playbook = Playbook()
         self.prompts = run.prompts()
         self.solutions = SolutionBuffer(run.chat.thinking_opened)
-        write = run.writer(settings.writing)
-        self.reflector = Reflector(write, self.prompts)
-        self.curator = Curator(write, self.prompts)
+        self.writer = run.writer(settings.writing)
+        self.reflector = Reflector(self.writer, self.prompts)
+        self.curator = Curator(self.writer, self.prompts)
         self.teacher_prompt = run.teacher_prompt(self.prompts, settings.teacher_prompt)
 
     def update(self, problems: Sequence[Problem]) -> tuple[list[Attempt], dict[str, float]]:
         """One pass of the loop of Algorithm 1; comments name its verbs in the paper's order."""
         run, playbook, step = self.run, self.playbook, self.run.step
 
-        # Sample y ~ student(x), get feedback and reward from the environment.
-        attempts = run.rollout(problems, self.settings.group)
-        failed = [a for a in attempts if not a.passed]
-        passed = [a for a in attempts if a.passed]
-
         # P <- Concise(P): drop what misleads, what is stale, what exceeds the budget.
         size = len(playbook)
         self._remove(prune(playbook.entries, step=step, **self._pruning("prune")))
+
+        # Sample y ~ student(x), get feedback and reward from the environment. The student does not read P, but what is
+        # asked about an attempt does, and may be asked while other attempts are still being written.
+        attempts = run.rollout(problems, self.settings.group, self.writer, self._question)
+        failed = [a for a in attempts if not a.passed]
+        passed = [a for a in attempts if a.passed]
 
         # (r, tags) <- Reflect(x, y, feedback, P) on failures; successes only tag the entries that helped.
         for attempt, reflection in zip(failed, self.reflector.reflect(failed, playbook), strict=True):
@@ -120,6 +121,11 @@ class Algorithm:
             "playbook/harmful": kinds["harmful"],
             "solutions": len(self.solutions),
         }
+
+    def _question(self, attempt: Attempt) -> Question | None:
+        """What `Reflect` asks about an attempt; None if it has nothing to tag."""
+        silent = not self.settings.tag_successes or not len(self.playbook)
+        return None if attempt.passed and silent else self.reflector.question(attempt, self.playbook)
 
     def _samples(self, attempts: Sequence[Attempt]) -> list[Sample]:
         """One sample an attempt, whose teacher reads everything that is known after the context update."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from resd.context.concise import tally
 from resd.context.playbook import Playbook
-from resd.context.reflect import ask, first_per_problem
+from resd.context.reflect import first_per_problem
 from resd.context.render import Prompts
 from resd.types import Attempt, Generate
 
@@ -37,10 +37,14 @@ class Curator:
         reflected = first_per_problem([a for a in attempts if a.reflection and a.reflection.text])
         rules = playbook.render(self.prompts.style)
         statistics = ", ".join(f"{number} {category}" for category, number in tally(playbook.entries).items())
-        texts = [self.prompts.curate(a.reflection.text, rules, statistics) for a in reflected if a.reflection]
+        questions = [
+            self.prompts.question("curate", a.id, self.prompts.curate(a.reflection.text, rules, statistics))
+            for a in reflected
+            if a.reflection
+        ]
         added: list[str] = []
         duplicates = invalid = 0
-        for output in ask(self.generate, texts, "curate", self.prompts):
+        for output in self.generate(questions):
             operations, faults = ([], 1) if output is None else self.prompts.format.parse_operations(output)
             invalid += faults
             for operation in operations:

@@ -5,32 +5,22 @@ The attempts were made without the playbook in sight, so a tag says whether an e
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from resd.context.formats import Role, Tags
+from resd.context.formats import Tags
 from resd.context.playbook import Playbook
 from resd.context.render import Prompts, split_problem
 from resd.context.thinking import strip_thinking
-from resd.types import Attempt, Generate, Reflection, Tag
+from resd.types import Attempt, Generate, Question, Reflection, Tag
 
 
 class Reflector:
-    """Two questions, each asked for a whole batch in one call of `generate`."""
+    """Two questions, each asked for a whole batch in one call of `generate`; both follow from attempt and playbook."""
 
     def __init__(self, generate: Generate, prompts: Prompts) -> None:
         self.generate, self.prompts = generate, prompts
 
     def reflect(self, attempts: Sequence[Attempt], playbook: Playbook) -> list[Reflection | None]:
         """One reflection per failed attempt, in order; None where the prompt was too long or the generation failed."""
-        rules = playbook.render(self.prompts.style)
-        texts = [
-            self.prompts.reflect(
-                split_problem(attempt.prompt)[1],
-                self._said(attempt),
-                attempt.verdict.feedback if attempt.verdict else "",
-                rules,
-            )
-            for attempt in attempts
-        ]
-        outputs = ask(self.generate, texts, "reflect", self.prompts)
+        outputs = self.generate([self.question(attempt, playbook) for attempt in attempts])
         return [None if output is None else self.prompts.format.parse_reflection(output) for output in outputs]
 
     def tag(self, attempts: Sequence[Attempt], playbook: Playbook) -> list[tuple[Tags, int]]:
@@ -40,11 +30,20 @@ class Reflector:
         """
         if not len(playbook):
             return []
-        rules = playbook.render(self.prompts.style)
-        firsts = first_per_problem(attempts)
-        texts = [self.prompts.tag(split_problem(a.prompt)[1], self._said(a), rules) for a in firsts]
-        outputs = ask(self.generate, texts, "tag", self.prompts)
+        outputs = self.generate([self.question(attempt, playbook) for attempt in first_per_problem(attempts)])
         return [({}, 1) if output is None else self.prompts.format.parse_tags(output) for output in outputs]
+
+    def question(self, attempt: Attempt, playbook: Playbook) -> Question:
+        """What is asked about a verified attempt: why it failed, or what helped it."""
+        problem, said, rules = (
+            split_problem(attempt.prompt)[1],
+            self._said(attempt),
+            playbook.render(self.prompts.style),
+        )
+        if attempt.passed:
+            return self.prompts.question("tag", attempt.id, self.prompts.tag(problem, said, rules))
+        feedback = attempt.verdict.feedback if attempt.verdict else ""
+        return self.prompts.question("reflect", attempt.id, self.prompts.reflect(problem, said, feedback, rules))
 
     def _said(self, attempt: Attempt) -> str:
         return strip_thinking(attempt.response, self.prompts.format.thinking_opened)
@@ -66,11 +65,3 @@ def first_per_problem(attempts: Sequence[Attempt]) -> list[Attempt]:
     for attempt in attempts:
         firsts.setdefault(attempt.problem.id, attempt)
     return list(firsts.values())
-
-
-def ask(generate: Generate, texts: Sequence[str], role: Role, prompts: Prompts) -> list[str | None]:
-    """The model's outputs for one user message each. An empty batch asks nothing."""
-    if not texts:
-        return []
-    messages = [[{"role": "user", "content": text}] for text in texts]
-    return generate(messages, role=role, schema=prompts.format.schema(role))

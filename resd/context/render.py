@@ -14,7 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from resd.context.formats import Format, JsonFormat, LinesFormat, Role
 from resd.context.playbook import Style
-from resd.types import Messages, UserError
+from resd.types import Messages, Question, UserError
 
 
 @cache
@@ -72,6 +72,10 @@ class Prompts:
     def curate(self, reflection: str, playbook: str = "", statistics: str = "") -> str:
         """Asks for entries to add. The curator sees neither the response nor its feedback."""
         return self._render("curate", {"playbook": playbook, "statistics": statistics, "reflection": reflection})
+
+    def question(self, role: Role, key: str, text: str) -> Question:
+        """A rendered prompt as one user message, with what the format enforces."""
+        return Question(role, key, [{"role": "user", "content": text}], self.format.schema(role))
 
     def _render(self, role: Role | Literal["teacher"], slots: Mapping[str, str]) -> str:
         instructions = "" if role == "teacher" else self.format.instructions(role)

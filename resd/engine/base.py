@@ -1,11 +1,14 @@
 """What an engine is: it turns token ids into token ids and can be given new weights (design sections 2 and 4.7)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
 from resd.types import Completion, Request
+
+# Gives further requests. Asked with True, by an engine that has nothing else to do, it waits; then none means the end.
+More = Callable[[bool], Sequence[Request]]
 
 
 class Engine(Protocol):
@@ -17,8 +20,11 @@ class Engine(Protocol):
     replica: int
     replicas: int
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+    def generate(self, requests: Sequence[Request], more: More | None = None) -> Iterator[tuple[int, Completion]]:
         """Yield `(index into requests, completion)` as completions finish, in any order, each index exactly once.
+
+        `more` is asked between steps for requests that have come up meanwhile; they are numbered on, and start after
+        those that wait already.
 
         The tokens of a request depend on the weights and on that request alone (its seed included), not on the other
         requests, up to floating-point tolerance of the logits. A prompt that leaves no room for a token, or is empty,

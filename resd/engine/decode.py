@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from resd.engine.base import More
 from resd.engine.sampling import sample
 from resd.types import Completion, Request
 
@@ -52,25 +53,37 @@ class _Row:
 
 
 def decode(
-    decoder: Decoder, requests: Sequence[Request], max_length: int, eos_ids: Collection[int]
+    decoder: Decoder,
+    requests: Sequence[Request],
+    max_length: int,
+    eos_ids: Collection[int],
+    more: More | None = None,
 ) -> Iterator[tuple[int, Completion]]:
     """Yield `(index, completion)` as rows finish; `max_length` bounds prompt plus completion, in tokens.
 
-    A request ends with a token of `eos_ids`, or truncated at its `max_tokens` or at `max_length`.
+    A request ends with a token of `eos_ids`, or truncated at its `max_tokens` or at `max_length`. `more`: see `Engine`.
     """
     waiting: list[_Row] = []
-    for index, request in enumerate(requests):
-        limit = min(request.max_tokens, max_length - len(request.prompt_ids))
-        if limit > 0 and len(request.prompt_ids):
-            waiting.append(_Row(index, request, limit, random.Random(request.seed)))
-        else:
-            yield index, Completion(ids=[], logprobs=[], truncated=True)
-    # longest prompts first: a prefill has little padding, equal prompts meet, and memory runs out early or never
-    waiting.sort(key=lambda row: (len(row.request.prompt_ids), tuple(row.request.prompt_ids)), reverse=True)
     running: list[_Row] = []
-    quorum = max(1, decoder.room // 8)
+    quorum, count = max(1, decoder.room // 8), 0
 
-    while waiting or running:
+    while True:
+        arrived = []
+        for index, request in enumerate(requests, count):
+            limit = min(request.max_tokens, max_length - len(request.prompt_ids))
+            if limit > 0 and len(request.prompt_ids):
+                arrived.append(_Row(index, request, limit, random.Random(request.seed)))
+            else:
+                yield index, Completion(ids=[], logprobs=[], truncated=True)
+        # longest prompts first: a prefill has little padding, equal prompts meet, and memory runs out early or never
+        arrived.sort(key=lambda row: (len(row.request.prompt_ids), tuple(row.request.prompt_ids)), reverse=True)
+        waiting, count = waiting + arrived, count + len(requests)
+        if not waiting and not running:
+            requests = more(True) if more else ()
+            if not requests:
+                return
+            continue
+
         if waiting and decoder.room >= min(quorum, len(waiting)):
             rows, waiting = waiting[: decoder.room], waiting[decoder.room :]
             running += rows
@@ -87,6 +100,7 @@ def decode(
             done, running = [running[i] for i in finished], [running[i] for i in order]
             for row in done:
                 yield row.index, Completion(row.ids, row.logprobs, truncated=row.ids[-1] not in eos_ids)
+        requests = more(False) if more else ()
 
 
 def _extend(rows: Sequence[_Row], logits_B_V: Float[Tensor, "B V"]) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from resd import dist
+from resd.engine.base import More
 from resd.engine.cached import CachedDecoder
 from resd.engine.decode import Decoder, decode
 from resd.engine.fused import FusedDecoder, FusedModel, supports
@@ -48,11 +49,11 @@ class TransformersEngine:
         self.fused = FusedModel(model, self.max_length) if fused and supports(model) else None
 
     @torch.inference_mode()
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+    def generate(self, requests: Sequence[Request], more: More | None = None) -> Iterator[tuple[int, Completion]]:
         """See `Engine.generate`; memory for the cache is held only while the iterator lives."""
-        rows = min(self.max_batch, len(requests))
+        rows = self.max_batch if more else min(self.max_batch, len(requests))
         decoder: Decoder = FusedDecoder(self.fused, rows) if self.fused else CachedDecoder(self.model, rows)
-        yield from decode(decoder, requests, self.max_length, self.eos_ids)
+        yield from decode(decoder, requests, self.max_length, self.eos_ids, more)
 
     @torch.no_grad()
     def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:

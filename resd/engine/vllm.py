@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from resd import dist
+from resd.engine.base import More
 from resd.settings import VllmSettings
 from resd.types import Completion, Request, UserError
 
@@ -63,24 +64,32 @@ class VllmEngine:
             **launched,
         )
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[tuple[int, Completion]]:
+    def generate(self, requests: Sequence[Request], more: More | None = None) -> Iterator[tuple[int, Completion]]:
         """See `Engine.generate`."""
         engine = self.llm.llm_engine
         self._calls += 1
         waiting: dict[str, int] = {}
-        for index, request in enumerate(requests):
-            limit = min(request.max_tokens, self.max_length - len(request.prompt_ids))
-            if limit <= 0 or not request.prompt_ids:
-                yield index, Completion([], [], truncated=True)
-                continue
-            name = f"{self._calls}-{index}"
-            engine.add_request(name, {"prompt_token_ids": list(request.prompt_ids)}, self._parameters(request, limit))
-            waiting[name] = index
+        count = 0
         try:
-            while engine.has_unfinished_requests():
+            while True:
+                for index, request in enumerate(requests, count):
+                    limit = min(request.max_tokens, self.max_length - len(request.prompt_ids))
+                    if limit <= 0 or not request.prompt_ids:
+                        yield index, Completion([], [], truncated=True)
+                        continue
+                    name, prompt = f"{self._calls}-{index}", {"prompt_token_ids": list(request.prompt_ids)}
+                    engine.add_request(name, prompt, self._parameters(request, limit))
+                    waiting[name] = index
+                count += len(requests)
+                if not waiting:
+                    requests = more(True) if more else ()
+                    if not requests:
+                        return
+                    continue
                 for output in engine.step():
                     if output.finished:
                         yield waiting.pop(output.request_id), _completion(output.outputs[0])
+                requests = more(False) if more else ()
         finally:
             if waiting:
                 engine.abort_request(list(waiting))

@@ -1,0 +1,114 @@
+"""What reflection adds to a step when responses have a long tail: SDPO, RESD, and RESD pipelined, in one run.
+
+    python scripts/bench_pipeline.py [--json]
+
+Whole updates of the trainer on one device: rollout, verification, reflection, curation, distillation, sync. Lengths are
+drawn from a log-normal distribution, the same for all three, by ending each response after as many tokens; the model
+never ends one itself. The ratio to SDPO is the median over repetitions of ratios within one repetition.
+"""
+
+import argparse
+import json
+import math
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from rich.progress import track
+
+import envs
+from resd import dist
+from resd.config import CONF, validate
+from resd.engine.base import More
+from resd.session import Session
+from resd.stream import Stream
+from resd.types import Completion, Request
+
+METHODS = {
+    "sdpo": ["algorithm=sdpo", "engine.pipelined=false"],
+    "resd": ["algorithm=resd", "engine.pipelined=false"],
+    "resd_pipelined": ["algorithm=resd", "engine.pipelined=true"],
+}
+
+
+class LongTail:
+    """An engine whose rollouts have drawn lengths; other requests are as long as `written` says."""
+
+    def __init__(self, engine: Any, options: argparse.Namespace) -> None:
+        self.engine, self.options = engine, options
+        self.replica, self.replicas, self.sync, self.sleep = (
+            engine.replica, engine.replicas, engine.sync, engine.sleep,
+        )  # fmt: skip
+        engine.eos_ids = frozenset()
+
+    def generate(self, requests: Sequence[Request], more: More | None = None) -> Iterator[tuple[int, Completion]]:
+        def cut(requests: Sequence[Request]) -> list[Request]:
+            return [replace(request, max_tokens=self.length(request)) for request in requests]
+
+        return self.engine.generate(cut(requests), None if more is None else lambda idle: cut(more(idle)))
+
+    def length(self, request: Request) -> int:
+        if request.max_tokens == self.options.written:  # a reflection, a tag or a curation
+            return request.max_tokens
+        drawn = random.Random(request.seed).lognormvariate(math.log(self.options.median), self.options.sigma)
+        return max(1, min(request.max_tokens, round(drawn)))
+
+
+def session(method: str, folder: Path, options: argparse.Namespace, mesh: Any) -> Session:
+    overrides = [*METHODS[method], f"run_dir={folder / method}", f"batch_size={options.batch}", "inner_updates=1"]
+    overrides += [f"rollout.max_response={options.longest}", f"engine.max_batch={options.batch}", "optimizer.lr=0"]
+    overrides += [f"algorithm.writing.max_response={options.written}"] if method != "sdpo" else []
+    overrides += ["progress=off", *options.overrides]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings = validate(compose("config", overrides))
+    (folder / method).mkdir()
+    made = Session(settings, envs.load(settings.task.name, **settings.task.options), mesh)
+    made.run.engine = LongTail(made.run.engine, options)  # type: ignore[assignment]
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--batch", type=int, default=32, help="problems an update")
+    parser.add_argument("--median", type=float, default=60, help="median length of a response, in tokens")
+    parser.add_argument("--sigma", type=float, default=1.0, help="standard deviation of its logarithm")
+    parser.add_argument("--longest", type=int, default=640)
+    parser.add_argument("--written", type=int, default=24, help="length of reflections, tags and curations")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="one object as the last line")
+    parser.add_argument("overrides", nargs="*", help="settings of the runs, such as engine=vllm")
+    options = parser.parse_args()
+
+    seconds: dict[str, list[float]] = {method: [] for method in METHODS}
+    with tempfile.TemporaryDirectory() as folder, dist.joined("cpu") as mesh:
+        sessions = {method: session(method, Path(folder), options, mesh) for method in METHODS}
+        problems = sessions["sdpo"].run.task.problems("train")
+        stream = Stream(problems, options.batch, 1, epochs=1 + options.repeats, seed=0)
+        for repeat in track(range(options.repeats + 1), description="updates"):
+            for method, made in sessions.items():
+                made.run.step = repeat + 1
+                start = time.perf_counter()
+                made.algorithm.update(stream.batch(repeat + 1))
+                if repeat:  # the first warms up
+                    seconds[method].append(time.perf_counter() - start)
+                made.clock.read()
+        for made in sessions.values():
+            made.run.verifier.close()
+    result: dict[str, Any] = {f"{method}_s": round(statistics.median(found), 3) for method, found in seconds.items()}
+    for method in ("resd", "resd_pipelined"):
+        ratios = [ours / base for ours, base in zip(seconds[method], seconds["sdpo"], strict=True)]
+        result[f"{method}_over_sdpo"] = round(statistics.median(ratios), 3)
+    for name, value in result.items():
+        print(f"{name:24} {value}")
+    if options.json:
+        print(json.dumps(result | {"seconds": seconds}))
+
+
+if __name__ == "__main__":
+    main()
