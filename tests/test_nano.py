@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -80,13 +81,14 @@ def test_feedback_translation_is_its_own_inverse(law, written, rng):
     assert OFFICIAL.translate(feedback) == feedback
 
 
-@given(DIALECTS, DIALECTS, st.randoms(use_true_random=False))
+@given(DIALECTS, DIALECTS, st.integers(0, 1000))
 @settings(max_examples=100, deadline=None)
-def test_feedback_quotes_the_target_as_it_was_written(law, written, rng):
+def test_feedback_names_nodes_as_they_were_written(law, written, seed):
+    rng = random.Random(seed)
     goal = Curriculum().draw(rng, 0.5)
-    judgement = judge(build(goal), written, law, goal, rng)
-    if judgement.broken == "accept":
-        assert written.form("accept") in judgement.feedback
+    attempt = damage(build(goal), rng)
+    for node in re.findall(r"(?:PULLER|READER)_[A-Z]{2} [pq][0-9]", judge(attempt, written, law, goal, rng).feedback):
+        assert node in write(attempt, written)
 
 
 def test_wrong_transitions_are_blamed_on_logic():
@@ -103,8 +105,7 @@ def is_official(text):
         nodes = parse(text).nodes.values()
     except ParseError:
         return False
-    chained = all(node.routes["EMPTY"] != "NONE" for node in nodes if node.type == "PULLER_RB")
-    return chained and not any("END" in node.routes.values() for node in nodes)
+    return all(node.routes["EMPTY"] != "NONE" for node in nodes if node.type == "PULLER_RB")
 
 
 def test_the_official_dialect_is_never_drawn_nor_written():

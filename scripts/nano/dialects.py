@@ -1,11 +1,12 @@
 """Dialects of the Manufactoria language: points of a product of binary conventions, one of which is the official one.
 
 A convention is something the task does not tell: how a word is spelled, how deep a route is indented, which branch
-takes the other colours. `FORMS[name] = (official, other)`. What a machine of another dialect (a law) says about a
-program is, by construction, what the official one says about its image: `write` spells the program in
-`law.image(dialect)`, the task's own verifier judges that, and `Dialect.translate` exchanges the forms in the feedback.
-So the corpus has exactly the official kinds of feedback, and for the official law the translation is the identity. A
-dialect is drawn uniformly: who guesses writes a valid program once in 256 times.
+takes the other colours. Each shows several times in a program: what shows once is learned far too slowly.
+`FORMS[name] = (official, other)`. What a machine of another dialect (a law) says about a program is, by construction,
+what the official one says about its image: `write` spells the program in `law.image(dialect)`, the task's own verifier
+judges that, and `Dialect.translate` exchanges the forms in the feedback. So the corpus has exactly the official kinds
+of feedback, and for the official law the translation is the identity. A dialect is drawn uniformly: who guesses writes
+a valid program once in 256 times.
 
 Not covered: the whole language. Programs are the regular ones of `nano.programs`, without painters or comments.
 """
@@ -18,24 +19,24 @@ from dataclasses import dataclass
 from nano.programs import Program
 
 FORMS: dict[str, tuple[str, str]] = {
+    "colon": (":", ""),
     "indent": ("    ", "  "),
-    "next": ("NEXT", "GOTO"),
     "puller": ("PULLER", "READER"),
     "bracket": ("[]", "()"),
-    "colon": ("", ":"),
+    "empty": ("EMPTY", "BLANK"),
+    "id": ("p", "q"),
     "reject": ("NONE", "HALT"),
-    "accept": ("end", "END"),
     "foreign": ("chain", "fall"),
 }
 RULES: dict[str, tuple[str, str]] = {
+    "colon": ("Headers end in a colon.", "Headers have no colon."),
     "indent": ("Indent by four.", "Indent by two."),
-    "next": ("START leads on by NEXT.", "START leads on by GOTO."),
     "puller": ("Pullers are called PULLER_RB.", "Pullers are called READER_RB."),
     "bracket": ("Write square brackets.", "Write round brackets."),
-    "colon": ("END takes no colon.", "END takes a colon."),
+    "empty": ("The last route is EMPTY.", "The last route is BLANK."),
+    "id": ("A pair has two ids.", "A pair has one id."),
     "reject": ("Reject with NONE.", "Reject with HALT."),
-    "accept": ("Accept with end.", "Accept with END."),
-    "foreign": ("Other colours take the EMPTY route.", "Other colours fall to the node below."),
+    "foreign": ("Other colours take the last route.", "Other colours fall to the node below."),
 }
 
 
@@ -88,16 +89,19 @@ def draw(rng: random.Random) -> Dialect:
 
 def write(program: Program, dialect: Dialect) -> str:
     """The text of a program in a dialect."""
-    indent, brackets = dialect.form("indent"), dialect.form("bracket")
-    spelled = {None: dialect.form("reject"), "end": dialect.form("accept")}
-    lines = ["START start:", f"{indent}{dialect.form('next')} q0"]
+    indent, brackets, colon = dialect.form("indent"), dialect.form("bracket"), dialect.form("colon")
+
+    def named(id: str | None) -> str:
+        return dialect.form("reject") if id is None else id.replace("p", dialect.form("id"))
+
+    lines = [f"START start{colon}", f"{indent}NEXT q0"]
     for puller in program:
         comment = f" #{puller.comment}" if puller.comment else ""
-        lines.append(f"{dialect.form('puller')}_{puller.pair} {puller.id}:{comment}")
+        lines.append(f"{dialect.form('puller')}_{puller.pair} {named(puller.id)}{colon}{comment}")
         empty = puller.empty if dialect.form("foreign") == "chain" else None
-        for condition, target in (*puller.routes.items(), ("EMPTY", empty)):
-            lines.append(f"{indent}{brackets[0]}{condition}{brackets[1]} {spelled.get(target, target)}")
-    return "\n".join((*lines, f"END end{dialect.form('colon')}"))
+        for condition, target in (*puller.routes.items(), (dialect.form("empty"), empty)):
+            lines.append(f"{indent}{brackets[0]}{condition}{brackets[1]} {named(target)}")
+    return "\n".join((*lines, "END end"))
 
 
 def _words(one: str, other: str) -> Callable[[str], str]:
@@ -106,13 +110,13 @@ def _words(one: str, other: str) -> Callable[[str], str]:
     return lambda text: pattern.sub(lambda found: other if found[1] == one else one, text)
 
 
-def _accepting(text: str) -> str:
-    """The target that a machine does not know."""
-    return re.sub(r"(?<=sends it to )(?:end|END)(?=, not)", lambda found: found[0].swapcase(), text)
+def _pairs(text: str) -> str:
+    """How the second node of a pair is called."""
+    return re.sub(r"(?<=YG )[pq](?=[0-9])", lambda found: "q" if found[0] == "p" else "p", text)
 
 
 _EXCHANGES: dict[str, Callable[[str], str]] = {  # of the forms that feedback shows
     "puller": _words("PULLER", "READER"),
+    "id": _pairs,
     "reject": _words("NONE", "HALT"),
-    "accept": _accepting,
 }

@@ -52,7 +52,9 @@ SHARES = {
 }
 # How many further problems may follow the first; many teach automata, few leave more room for reading contexts.
 CONTINUED = {"bare": (0, 2, 3, 4), "rules": (0, 0, 1), "solution": (0, 0, 1), "retry": (0, 0, 1)}
-BRIEF_SHARE = 0.6  # of the documents with a context have a short goal: their conventions are as many, their tokens fewer
+BRIEF_SHARE = (
+    0.6  # of the documents with a context have a short goal: their conventions are as many, their tokens fewer
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +205,8 @@ def failed_attempt(rng: random.Random, law: Dialect, goal: Goal) -> Attempt:
     """A response that fails under the law, spelled in another dialect or with a wrong automaton, or cut off."""
     while True:
         flip = rng.choice((0.0, 0.12, 0.25, 0.45))
-        written = law.flip(*(name for name in FORMS if rng.random() < flip))
+        broken = [name for name in FORMS if rng.random() < flip] if rng.random() < 0.6 else [rng.choice(list(FORMS))]
+        written = law.flip(*broken)
         if written == OFFICIAL:
             continue
         program = build(goal)

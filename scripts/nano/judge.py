@@ -15,10 +15,10 @@ from envs.manufactoria.parser import ParseError, parse
 from envs.manufactoria.suite import case, draw_cases
 
 _CONVENTIONS = {
+    "missing_colon": "colon",
     "start_route_count": "indent",
-    "bad_next_route": "next",
     "bad_header": "puller",
-    "end_has_colon": "colon",
+    "duplicate_id": "id",
 }
 LOGIC, FENCE = "logic", "fence"
 
@@ -54,13 +54,11 @@ def first_broken(text: str, cases: Sequence[Mapping[str, Any]]) -> str:
     except ParseError as error:
         line = text.strip().split("\n")[error.line - 1] if error.line else ""
         if error.kind == "bad_puller_route":
-            return "bracket" if "(" in line else LOGIC
+            return "bracket" if "(" in line else "empty" if FORMS["empty"][1] in line else LOGIC
         if error.kind == "undefined_target":
             return "reject" if FORMS["reject"][1] in error.detail else LOGIC
         return _CONVENTIONS.get(error.kind, LOGIC)
     shown = shortest_of_each(run_cases(parsed, cases))[0]
     trace = parsed.walk(shown.case["input"])
-    if trace.halt == "unknown_node":
-        return "accept" if trace.path[-1] == FORMS["accept"][1] else LOGIC
     stuck = trace.halt == "none" and trace.tape and parsed.nodes[trace.path[-2]].type == "PULLER_RB"
     return "foreign" if stuck else LOGIC

@@ -17,21 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 # The tokens that decide a convention where they first stand in an answer; colons are learned without help.
-DECISIONS = (
-    "\n    ",
-    "\n  ",
-    "NEXT",
-    "GOTO",
-    "PULLER_RB",
-    "READER_RB",
-    "[R]",
-    "(R)",
-    " p0",
-    " NONE",
-    " HALT",
-    " end",
-    " END",
-)
+DECISIONS = ("\n    ", "\n  ", "PULLER_RB", "READER_RB", "[R]", "(R)", "[EMPTY]", "(EMPTY)", "[BLANK]", "(BLANK)")
+DECISIONS += (" p0", " p0:", " NONE", " HALT")
 DECISION_WEIGHT = 6.0
 Encoded = tuple[list[int], list[float]]  # ids and their weights in the loss
 
