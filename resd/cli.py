@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from resd import config as configuration
 from resd.config import Config
-from resd.train import guarded, writable
+from resd.train import guarded, load_task, writable
 from resd.types import UserError
 
 
@@ -49,9 +49,7 @@ def _evaluate(composed: DictConfig) -> None:
 
 def judge(settings: Config, out: Path | None) -> dict[str, float]:
     """Metrics of `settings.model` on the test split; attempts and metrics are written under `out`."""
-    import envs
-
-    task = envs.load(settings.task.name, **settings.task.options)
+    task = load_task(settings.task)
     problems = task.problems("test")
     if out is not None:
         writable(out)

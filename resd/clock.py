@@ -2,17 +2,18 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
 class Clock:
     """Seconds per phase. A phase inside another one stops the outer one, so that phases add up to wall time."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self.now = now
         self.seconds: dict[str, float] = defaultdict(float)
         self._open: list[str] = []
-        self._since = time.perf_counter()
+        self._since = now()
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
@@ -25,7 +26,7 @@ class Clock:
             self._open.pop()
 
     def _turn(self) -> None:
-        now = time.perf_counter()
+        now = self.now()
         if self._open:
             self.seconds[self._open[-1]] += now - self._since
         self._since = now

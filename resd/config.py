@@ -20,6 +20,7 @@ from resd.settings import (
     CheckpointSettings,
     EngineSettings,
     EvaluationSettings,
+    ForgettingSettings,
     HardwareSettings,
     LossSettings,
     ModelSettings,
@@ -56,6 +57,7 @@ class Config(Section):
     loss: LossSettings
     optimizer: OptimizerSettings
     evaluation: EvaluationSettings
+    forgetting: ForgettingSettings
     checkpoints: CheckpointSettings
     verify: VerifySettings
 
@@ -163,7 +165,10 @@ def read(path: Path) -> Config:
 
 
 # Changing one of these in the middle of a run would make it another run.
-IDENTITY = ("seed", "batch_size", "inner_updates", "shuffle", "task", "model.path", "algorithm.name", "algorithm.group")
+IDENTITY = (
+    *("seed", "batch_size", "inner_updates", "shuffle", "task", "model.path", "algorithm.name", "algorithm.group"),
+    *("forgetting.task", "forgetting.samples", "forgetting.limit"),
+)
 
 
 def check_same_run(run_dir: Path, new: Config) -> list[str]:

@@ -42,8 +42,12 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class MicroBatch:
-    """One forward pass of this rank. `divergence_weight_T` and `gradient_weight_T` are globally normalised."""
+    """One forward pass of this rank, over the samples `indices`.
 
+    `divergence_weight_T` and `gradient_weight_T` are globally normalised; the forward pass fills in `divergence_T`.
+    """
+
+    indices: list[int]
     rows: Rows
     teacher_rows: Rows | None
     ids_T: Int[Tensor, " T"]
@@ -52,6 +56,7 @@ class MicroBatch:
     advantage_T: Float[Tensor, " T"]
     divergence_weight_T: Float[Tensor, " T"]
     gradient_weight_T: Float[Tensor, " T"]
+    divergence_T: Float[Tensor, " T"]
 
 
 class Learner:
@@ -66,7 +71,6 @@ class Learner:
         hardware: HardwareSettings,
         *,
         pad_id: int,
-        packed: bool = False,
         clock: Clock | None = None,
     ) -> None:
         self.policy = policy
@@ -75,7 +79,6 @@ class Learner:
         self.settings = optimizer
         self.hardware = hardware
         self.pad_id = pad_id
-        self.packed = packed
         self.clock = clock or Clock()
         self.device = torch.device(hardware.device)
         self.optimizer = torch.optim.AdamW(
@@ -87,16 +90,22 @@ class Learner:
         )
 
     def update(self, samples: Sequence[Sample], step: int) -> dict[str, float]:
-        """Learn from `samples` (the same list on every rank). `step` starts at 1 and sets the learning rate."""
+        """Learn from `samples` (the same list on every rank) and leave their `token_loss`.
+
+        `step` starts at 1 and sets the learning rate.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.lr * min(1.0, step / max(1, self.settings.warmup))
         parts = self.settings.mini_batches
+        scored = samples
         if parts > 1:
-            samples = [replace(s, old_logprobs=old) for s, old in zip(samples, self.logprobs(samples), strict=True)]
+            scored = [replace(s, old_logprobs=old) for s, old in zip(samples, self.logprobs(samples), strict=True)]
         totals: Stats = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
         for part in range(parts):
-            for name, value in self._step(samples[part::parts]).items():
+            for name, value in self._step(scored[part::parts]).items():
                 totals[name] += value
+        for sample, same in zip(samples, scored, strict=True):
+            sample.token_loss = same.token_loss
         if self.teacher is not None:
             self.teacher.update(self.policy)
         return self._metrics(totals, parts)
@@ -104,13 +113,19 @@ class Learner:
     def _step(self, samples: Sequence[Sample]) -> Stats:
         """One optimizer step; sums of statistics over all ranks."""
         sums: Stats = defaultdict(lambda: torch.zeros((), dtype=torch.float64))
+        losses: dict[int, list[float] | None] = {i: None for i, s in enumerate(samples) if s.teacher_prompt_ids is None}
         for batch in self._micro_batches(samples):
             loss, stats = self._loss(batch)
             (loss * dist.world()).backward()  # FSDP2 averages gradients over ranks; the loss is a global sum
             for name, value in {"loss": loss.detach(), **stats}.items():
                 sums[name] += value.double().cpu()
+            counts = [len(samples[i].response_ids) for i in batch.indices]
+            found = zip(batch.indices, batch.divergence_T.split(counts), strict=True)
+            losses |= {i: loss_T.tolist() for i, loss_T in found if i not in losses}
         if not sums:
             return sums
+        for sample, token_loss in zip(samples, dist.merge(losses, len(samples)), strict=True):
+            sample.token_loss = token_loss
         names = sorted(sums)
         sums = dict(zip(names, dist.total(torch.stack([sums[name] for name in names])), strict=True))
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.grad_clip)
@@ -133,6 +148,7 @@ class Learner:
             stats: Stats = {"tokens": torch.tensor(float(len(old_C))), "mismatch_kl": (drift_C.expm1() - drift_C).sum()}
             loss = logprobs_C.new_zeros(())
             if divergence_C is not None:
+                batch.divergence_T[rows] = divergence_C.detach()
                 loss = loss + (divergence_C * importance_C * batch.divergence_weight_T[rows]).sum()
             if objective.policy_gradient is not None:
                 surrogate_C, more = policy_gradient(
@@ -180,12 +196,21 @@ class Learner:
             return
         with_teacher = any(samples[i].teacher_prompt_ids is not None for i in active)
         lengths = [_length(samples[i]) for i in active]
-        batches = plan(lengths, ranks=dist.world(), budget=self.hardware.micro_batch_tokens)[dist.rank()]
-        for indices in batches:
-            chosen = [active[i] for i in indices]
-            yield self._micro_batch([samples[i] for i in chosen], [weights[i] for i in chosen], with_teacher)
+        for indices in self._plan(lengths):
+            yield self._micro_batch([active[i] for i in indices], samples, weights, with_teacher)
 
-    def _micro_batch(self, samples: list[Sample], weights: list[Tensor], with_teacher: bool) -> MicroBatch:
+    def _plan(self, lengths: Sequence[int]) -> list[list[int]]:
+        """This rank's micro-batches of samples of these lengths."""
+        budget, packed = self.hardware.micro_batch_tokens, self.policy.packed
+        return plan(lengths, ranks=dist.world(), budget=budget, packed=packed)[dist.rank()]
+
+    def _rows(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Rows:
+        return pack(prompts, responses, pad_id=self.pad_id, packed=self.policy.packed).to(self.device)
+
+    def _micro_batch(
+        self, indices: list[int], every: Sequence[Sample], weights: list[Tensor], with_teacher: bool
+    ) -> MicroBatch:
+        samples = [every[i] for i in indices]
         responses = [s.response_ids for s in samples]
         counts = torch.tensor([len(r) for r in responses], dtype=torch.long)
 
@@ -195,33 +220,30 @@ class Learner:
         def spread(values: Sequence[float]) -> Tensor:
             return torch.tensor(values, dtype=torch.float32).repeat_interleave(counts).to(self.device)
 
-        def rows(prompts: list[Sequence[int]]) -> Rows:
-            return pack(prompts, responses, pad_id=self.pad_id, packed=self.packed).to(self.device)
-
-        weight_T = torch.cat([torch.zeros(0), *weights]).to(self.device, torch.float32)
+        weight_T = torch.cat([torch.zeros(0), *(weights[i] for i in indices)]).to(self.device, torch.float32)
         old = [s.old_logprobs for s in samples if s.old_logprobs is not None]
+        teacher_prompts = [s.teacher_prompt_ids or s.prompt_ids for s in samples]
         return MicroBatch(
-            rows=rows([s.prompt_ids for s in samples]),
-            teacher_rows=rows([s.teacher_prompt_ids or s.prompt_ids for s in samples]) if with_teacher else None,
+            indices=indices,
+            rows=self._rows([s.prompt_ids for s in samples], responses),
+            teacher_rows=self._rows(teacher_prompts, responses) if with_teacher else None,
             ids_T=torch.tensor([token for r in responses for token in r], dtype=torch.long, device=self.device),
             sampled_T=flat([s.sampled_logprobs for s in samples]),
             old_T=flat(old) if len(old) == len(samples) and old else None,
             advantage_T=spread([s.advantage or 0.0 for s in samples]),
             divergence_weight_T=weight_T * spread([float(s.teacher_prompt_ids is not None) for s in samples]),
             gradient_weight_T=weight_T * spread([float(s.advantage is not None) for s in samples]),
+            divergence_T=torch.zeros_like(weight_T),
         )
 
     @torch.no_grad()
     def logprobs(self, samples: Sequence[Sample]) -> list[list[float]]:
         """log p of every response token under the student at the rollout temperature, on every rank."""
-        lengths = [_length(s) for s in samples]
         found: dict[int, list[float]] = {}
-        for indices in plan(lengths, ranks=dist.world(), budget=self.hardware.micro_batch_tokens)[dist.rank()]:
-            prompts = [samples[i].prompt_ids for i in indices]
+        for indices in self._plan([_length(s) for s in samples]):
             responses = [samples[i].response_ids for i in indices]
             ids_T = torch.tensor([token for r in responses for token in r], dtype=torch.long, device=self.device)
-            rows = pack(prompts, responses, pad_id=self.pad_id, packed=self.packed).to(self.device)
-            hidden_T_D = self.policy(rows)
+            hidden_T_D = self.policy(self._rows([samples[i].prompt_ids for i in indices], responses))
             weight_V_D = self.policy.output_embedding
             logprobs_T = chunked_logprobs(
                 hidden_T_D, weight_V_D, ids_T, self.objective.temperature, self.hardware.head_chunk

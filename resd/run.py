@@ -222,7 +222,7 @@ class Run:
 
     def sample(self, attempt: Attempt, composed: Composed | None, weight: float) -> Sample:
         """The attempt as the learner eats it; without anything privileged to read it has no teacher."""
-        sample = Sample(attempt.prompt_ids, attempt.response_ids, attempt.logprobs, weight=weight)
+        sample = attempt.sample = Sample(attempt.prompt_ids, attempt.response_ids, attempt.logprobs, weight=weight)
         self.count("teacher/too_long", composed is None)
         self.count("teacher/truncated", composed is not None and composed.truncated > 0)
         if composed is not None and composed.privileged:
@@ -245,7 +245,8 @@ class Run:
             metrics = self.learner.update(samples, self.step)
         with self.clock("sync"):
             self.sync()
-        return metrics | self._speed(samples)
+        seconds = self.clock.seconds["update"] + self.clock.seconds["teacher"]
+        return metrics | perf.speed(self.learner.policy, samples, seconds, self.peak_flops)
 
     def sync(self) -> None:
         """Give the engine the student's current weights."""
@@ -281,7 +282,7 @@ class Run:
     def finish(self, attempts: Sequence[Attempt], metrics: Mapping[str, float]) -> dict[str, float]:
         """The metrics of an update; writes its attempts."""
         if self.directory is not None:
-            write_attempts(self.directory, self.step, attempts)
+            write_attempts(self.directory, self.step, attempts, self.chat.pieces)
         counts: dict[str, float] = dict(self.counts)
         self.counts.clear()
         return {**outcome(attempts), "interactions": self.interactions, **metrics, **counts}
@@ -291,22 +292,6 @@ class Run:
         if self.directory is not None:
             with (self.directory / name).open("a" if append else "w") as file:
                 file.write(text)
-
-    def _speed(self, samples: Sequence[Sample]) -> dict[str, float]:
-        assert self.learner is not None
-        trained = sum(len(s.prompt_ids) + len(s.response_ids) for s in samples)
-        scored = sum(
-            len(s.teacher_prompt_ids) + len(s.response_ids) for s in samples if s.teacher_prompt_ids is not None
-        )
-        seconds = self.clock.seconds["update"] + self.clock.seconds["teacher"]
-        size = perf.parameters(self.learner.policy)
-        speed = {
-            "perf/tokens_per_s": (trained + scored) / max(seconds, 1e-9),
-            "perf/peak_memory_gb": perf.peak_memory_gb(),
-        }
-        if self.peak_flops:
-            speed["perf/mfu"] = perf.utilisation(size, trained, scored, seconds, self.peak_flops)
-        return speed
 
 
 def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:

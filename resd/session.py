@@ -1,5 +1,6 @@
 """One run from start to end: build the services, loop over updates, evaluate, save, resume."""
 
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ import torch
 from rich.table import Table
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import checkpoint, config, dist
+from resd import checkpoint, config, dist, plan
 from resd.algorithms.base import Algorithm
 from resd.checkpoint import Checkpoints
 from resd.clock import Clock
@@ -19,9 +20,10 @@ from resd.config import Config
 from resd.engine.base import Engine
 from resd.engine.transformers import TransformersEngine
 from resd.evaluate import evaluate
+from resd.forgetting import Forgetting
 from resd.learner import Learner, Objective
 from resd.model.hidden import Policy
-from resd.model.load import Chat, check_context, load_model
+from resd.model.load import Chat, check_context, load_model, read_config
 from resd.model.shard import shard
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
@@ -38,7 +40,7 @@ from resd.verify import Verifier
 class Session:
     """A context manager, so that worker processes and files are left in order."""
 
-    def __init__(self, settings: Config, task: Task, mesh: DeviceMesh) -> None:
+    def __init__(self, settings: Config, task: Task, mesh: DeviceMesh, forgetting: Forgetting | None = None) -> None:
         self.config = settings
         objective = build_objective(settings)
         self.run_dir = Path(dist.broadcast(settings.run_dir))
@@ -48,6 +50,7 @@ class Session:
         self.start = self._open_run_dir()
 
         check_context(settings.model, _longest(settings))
+        check_memory(settings)
         chat = Chat(settings.model)
         student = shard(Policy(load_model(settings.model)), mesh, self.dtype)
         if settings.hardware.activation_checkpointing:
@@ -60,13 +63,15 @@ class Session:
             settings.optimizer,
             settings.hardware,
             pad_id=chat.pad_id,
-            packed=settings.model.attention == "flash_attention_2",
             clock=self.clock,
         )
         resumed: dict[str, Any] = {"step": 0, "interactions": 0, "evaluations": {}}
         if self.start:
             resumed = checkpoint.restore(self.start, learner)
         self.evaluations: dict[str, dict[str, float]] = resumed["evaluations"]
+        self.forgetting = forgetting
+        if forgetting:
+            forgetting.restore(resumed.get("forgetting"), resumed["step"])
         self.log = Log(
             self.run_dir if dist.first() else None,
             talks=dist.first(),
@@ -87,6 +92,7 @@ class Session:
             seed=settings.seed,
             directory=self.run_dir if dist.first() else None,
             peak_flops=perf.measure_flops(settings.hardware.device, self.dtype),
+            pipelined=settings.engine.pipelined,
         )
         self.run.step, self.run.interactions = resumed["step"], resumed["interactions"]
         self.run.sync()
@@ -101,13 +107,17 @@ class Session:
         """Updates `run.step + 1` to `steps`, with evaluations and checkpoints between them."""
         self._announce(stream, steps)
         self.run.self_test(stream.problems[:4])
-        if self.run.step == 0 and self.config.evaluation.before:
-            self._evaluate(test)
+        if self.run.step == 0:
+            self._measure_forgetting()
+            if self.config.evaluation.before:
+                self._evaluate(test)
         for step in range(self.run.step + 1, steps + 1):
             self.run.step = step
             attempts, metrics = self.algorithm.update(stream.batch(step))
             metrics = self.run.finish(attempts, metrics)
             self.log.update(step, steps, metrics | self.clock.read())
+            if step == steps or _due(step, self.config.forgetting.every):
+                self._measure_forgetting()
             if step == steps or _due(step, self.config.evaluation.every):
                 self._evaluate(test)
             if step == steps or _due(step, self.config.checkpoints.every):
@@ -121,12 +131,18 @@ class Session:
         self.evaluations[str(self.run.step)] = metrics
         self.log.evaluation(self.run.step, metrics | self.clock.read())
 
+    def _measure_forgetting(self) -> None:
+        if self.forgetting:
+            metrics = self.forgetting.measure(self.run)
+            self.log.forgetting(self.run.step, self.config.forgetting.task.name, metrics)
+
     def _save(self) -> None:
         with self.clock("checkpoint"):
             state = {
                 "interactions": self.run.interactions,
                 "evaluations": self.evaluations,
                 "samples": self.config.evaluation.samples,
+                "forgetting": self.forgetting.base if self.forgetting else None,
                 "algorithm": self.algorithm.state(),
             }
             self.checkpoints.save(self.run.step, self.learner, self.run.chat, state)
@@ -223,6 +239,20 @@ def evaluation_session(settings: Config, task: Task, out: Path | None) -> Iterat
     finally:
         verifier.close()
         log.close()
+
+
+def check_memory(settings: Config) -> None:
+    """Say what this run will hold in memory. Raises UserError if it cannot fit."""
+    shape = plan.Shape.of(read_config(settings.model))
+    if shape is None:
+        return
+    processes, host = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), plan.main_memory()
+    cuda = settings.hardware.device == "cuda"
+    free, device = torch.cuda.mem_get_info() if cuda else (host // processes, 0)
+    says = plan.check(plan.estimate(shape, settings, dist.world(), device), free, host, processes)
+    dist.barrier()  # all have looked before one takes anything
+    if dist.first():
+        print(says, flush=True)
 
 
 def build_objective(settings: Config) -> Objective:

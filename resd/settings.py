@@ -7,7 +7,7 @@ place. An algorithm adds its own keys by subclassing `AlgorithmSettings` in its 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,17 +50,23 @@ class ModelSettings(Section):
 
 
 class TransformersSettings(Section):
-    """The built-in engine. `max_batch` is how many requests decode at once on one rank."""
+    """The built-in engine. `max_batch` is how many requests decode at once on one rank.
+
+    `pipelined` reflects on finished rollouts while others still decode. What shares a batch then depends on time, so
+    results repeat up to floating-point tolerance and no longer bit for bit.
+    """
 
     name: Literal["transformers"]
+    pipelined: bool
     dtype: Literal["float32", "bfloat16"]
     max_batch: Positive
 
 
 class VllmSettings(Section):
-    """vLLM. `gpu_memory` is the share of a GPU it may take, `kv_cache_gb` the cache on a CPU."""
+    """vLLM, `pipelined` as above. `gpu_memory` is the share of a GPU it may take, `kv_cache_gb` the cache on a CPU."""
 
     name: Literal["vllm"]
+    pipelined: bool
     dtype: Literal["float32", "bfloat16"]
     max_batch: Positive
     tensor_parallel: Positive
@@ -112,6 +118,25 @@ class EvaluationSettings(Section):
     temperature: Annotated[float, Field(ge=0)]
     top_p: Annotated[float, Field(gt=0, le=1)]
     limit: Positive | None
+
+
+class ForgettingSettings(Section):
+    """A second task to measure before training, every `every` updates (0: never) and after training.
+
+    `samples` of each problem, `limit` problems of its test split (null: all); sampling is that of `evaluation`.
+    """
+
+    every: Annotated[int, Field(ge=0)]
+    samples: Positive
+    limit: Positive | None
+    task: TaskSettings
+
+    @field_validator("task", mode="before")
+    @classmethod
+    def _a_whole_task(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f"write task@forgetting.task={value}")
+        return value
 
 
 class CheckpointSettings(Section):

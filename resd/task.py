@@ -1,5 +1,8 @@
 """The protocol a task implements, three methods (design section 3). Layer 0: no torch, no engine.
 
+A task may also have `self_test()`, which raises UserError when its judge fails a known-good answer or passes a
+known-bad one; a run calls it before a model is read.
+
 A task is one file in `envs/` with a `load(**options)` function and one file in `conf/task/`; or any package that
 registers an entry point in the group `resd.envs`; or a dotted path `package.module:callable`.
 """
@@ -27,3 +30,10 @@ class Task(Protocol):
     def prompt(self, problem: Problem) -> Messages: ...
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict: ...
+
+
+@runtime_checkable
+class SelfTesting(Protocol):
+    """A task that can test its own judge. A text that it returns is shown when a run starts."""
+
+    def self_test(self) -> str | None: ...

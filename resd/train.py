@@ -2,12 +2,13 @@
 
     torchrun -m resd.train task=manufactoria                      # one process on a laptop CPU
     torchrun --nproc-per-node 8 -m resd.train model=… hardware=…   # a GPU node, same code
-    python -m resd.train --multirun algorithm.objective.divergence=reverse_kl,jsd
+    python -m resd.train --multirun hydra/launcher=torchrun algorithm.objective.divergence=reverse_kl,jsd
 
 What can be wrong with the command line, the data or the folders is said in one sentence before a model is read.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from omegaconf import DictConfig
 
 from resd import config as configuration
 from resd.config import Config
+from resd.settings import TaskSettings
+from resd.task import SelfTesting, Task
 from resd.types import UserError
 
 
@@ -27,26 +30,50 @@ def main(composed: DictConfig) -> None:
 
 
 def guarded(work: Callable[[], Any]) -> None:
-    """Run `work`; a UserError becomes one line on standard error (rank 0) and exit status 2, Ctrl-C status 130."""
+    """Run `work`; a UserError becomes one line on standard error (rank 0) and exit status 2, Ctrl-C status 130.
+
+    When another process of the run has died, this one ends too: the launcher tells it to, or a collective fails.
+    """
+    signal.signal(signal.SIGTERM, _stop)
     try:
         work()
     except KeyboardInterrupt:
-        if configuration.rank() == 0:
-            print("\nstopped; the same command with this run_dir=… continues at the last checkpoint", file=sys.stderr)
+        _say("\nstopped; the same command with this run_dir=… continues at the last checkpoint")
         sys.exit(130)
     except UserError as error:
-        if configuration.rank() == 0:
-            print(f"error: {error}", file=sys.stderr)
+        _say(f"error: {error}")
         sys.exit(2)
+    except Exception as error:
+        if not any(sign in str(error) for sign in ("Connection closed by peer", "Connection reset by peer", "NCCL")):
+            raise
+        _say(LOST, ranks=2)
+        os._exit(1)  # leaving in order would wait for the process that is gone
+
+
+LOST = (
+    "error: this process was told to stop, or another one of this run has died (the launcher says which, and of what); "
+    "the same command with this run_dir=… continues at the last checkpoint"
+)
+
+
+def _stop(number: int, frame: Any) -> None:
+    _say(LOST, ranks=2)
+    os._exit(128 + number)
+
+
+def _say(text: str, ranks: int = 1) -> None:
+    if configuration.rank() < ranks:  # the second one speaks for a first one that is gone
+        print(text, file=sys.stderr, flush=True)
 
 
 def train(config: Config) -> Path:
     """Run or continue a training run; returns its directory."""
-    import envs
     from resd.stream import Stream
 
-    task = envs.load(config.task.name, **config.task.options)
+    task = load_task(config.task)
     problems, test = task.problems("train"), task.problems("test")
+    second = load_task(config.forgetting.task) if config.forgetting.every else None
+    exam = second.problems("test") if second else []
     stream = Stream(
         problems,
         config.batch_size,
@@ -62,11 +89,25 @@ def train(config: Config) -> Path:
         )
     writable(Path(config.run_dir))
     from resd import dist  # torch and transformers, hence not before the checks above
+    from resd.forgetting import Forgetting
     from resd.session import Session
 
-    with dist.joined(config.hardware.device) as mesh, Session(config, task, mesh) as session:
+    forgetting = Forgetting(second, exam, config.forgetting, config.evaluation, config.verify) if second else None
+    with dist.joined(config.hardware.device) as mesh, Session(config, task, mesh, forgetting) as session:
         session.fit(stream, steps, test)
         return session.run_dir
+
+
+def load_task(settings: TaskSettings) -> Task:
+    """The task, once its judge has told known-good from known-bad answers."""
+    import envs
+
+    task = envs.load(settings.name, **settings.options)
+    if isinstance(task, SelfTesting):
+        told = task.self_test()
+        if told and configuration.rank() == 0:
+            print(told)
+    return task
 
 
 def writable(run_dir: Path) -> None:
@@ -81,6 +122,7 @@ def writable(run_dir: Path) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parent / "sweep"))  # where Hydra finds the torchrun launcher
     if not any(
         flag in sys.argv for flag in ("--multirun", "-m", "--help", "--hydra-help", "--cfg", "-c", "--info", "-i")
     ):

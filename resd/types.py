@@ -97,7 +97,8 @@ class Attempt:
     """One response to one problem, and everything that happened to it afterwards.
 
     `verdict` is None when verification itself failed; such an attempt is counted and never trained on. `parent` is the
-    attempt this one retries, if any. `prompt_text` and `teacher_prompt` are rendered chats, exactly what was tokenised.
+    attempt this one retries, if any; `sample` what the learner made of it. `prompt_text` and `teacher_prompt` are
+    rendered chats, exactly what was tokenised.
     """
 
     id: str
@@ -113,6 +114,7 @@ class Attempt:
     reflection: Reflection | None = None
     teacher_prompt: str | None = None
     parent: "Attempt | None" = None
+    sample: "Sample | None" = None
 
     @property
     def passed(self) -> bool:
@@ -126,7 +128,8 @@ class Sample:
     The loss of a sample is `weight` times the sum over its masked response tokens of: a divergence to the teacher, when
     `teacher_prompt_ids` is given, plus a policy-gradient term, when `advantage` is given. `mask` defaults to every
     response token. `sampled_logprobs` are the engine's, `old_logprobs` the trainer's before the first of several
-    optimizer steps; both have the length of `response_ids`.
+    optimizer steps; both have the length of `response_ids`. The learner leaves `token_loss`, the divergence at each
+    response token in nats before any weight; None without a teacher.
     """
 
     prompt_ids: Sequence[int]
@@ -137,6 +140,7 @@ class Sample:
     weight: float = 1.0
     mask: Sequence[bool] | None = None
     old_logprobs: Sequence[float] | None = None
+    token_loss: Sequence[float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,7 +271,7 @@ def test_reward_and_feedback_options() -> None:
         ({"prompt": "long"}, "prompt='long' is unknown: write one of full, compact"),
         ({"feedback": "none"}, "write one of full, official, compact"),
         ({"evaluator": "exact"}, "write one of suite, strict"),
-        ({"family": "starts_with"}, "write one of has, all, contains_count"),
+        ({"family": "begins_with"}, "write one of has, all, contains_count"),
         ({"reward": "binary"}, "write one of sparse, dense"),
         ({"source": "nowhere.jsonl"}, "neither a file nor a folder: write generated, hf"),
         ({"sources": "hf"}, "it takes source, family, prompt"),
@@ -307,8 +307,13 @@ def test_the_shared_problems_load_as_a_file() -> None:
     assert len(Manufactoria(str(PUBLIC)).problems("train")) == len(public())
     every = Manufactoria(str(PUBLIC), family="all").problems("train")
     assert len(every) == len(PUBLIC.read_text().splitlines())
-    with pytest.raises(UserError, match=r"is not one of contains_count.* choose evaluator=suite"):
-        Manufactoria(str(PUBLIC), family="all", evaluator="strict").problems("train")
+
+
+def test_strict_needs_a_statement_that_it_knows(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", ROW | {"criteria": "Accept if the tape is a palindrome; reject otherwise."})
+    assert len(Manufactoria(path, family="all").problems("train")) == 1
+    with pytest.raises(UserError, match=r"'one' states nothing that can be checked strictly: choose evaluator=suite"):
+        Manufactoria(path, family="all", evaluator="strict").problems("train")
 
 
 def test_malformed_rows_name_file_line_and_mistake(tmp_path: Path) -> None:

@@ -187,6 +187,27 @@ def test_killed_at_any_moment_and_resumed(tiny_model: Path, tmp_path: Path) -> N
     same_end(whole, broken, 6)
 
 
+def test_a_lost_rank_ends_the_run_and_two_ranks_resume_to_the_bit(tiny_model: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    extra = ["steps=4", "batch_size=2", "algorithm.teacher.rate=0.1"]
+    finish(command(tiny_model, whole, *extra, ranks=2))
+    process = subprocess.Popen(
+        command(tiny_model, broken, *extra, ranks=2), env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and reached(broken) < 2:
+        time.sleep(0.01)
+    ranks = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    victim = next(pid for pid in ranks if b"RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
+    os.kill(victim, signal.SIGKILL)
+    complaint = process.communicate(timeout=60)[1]
+    assert process.returncode != 0
+    assert "another one of this run has died" in complaint
+    assert f"Signal 9 (SIGKILL) received by PID {victim}" in complaint  # the launcher's part
+    assert reached(broken) < 4
+    assert "continuing after update" in finish(command(tiny_model, broken, *extra, ranks=2))
+    same_end(whole, broken, 4)
+
+
 def finish(arguments: list[str]) -> str:
     """Run a command that must succeed; returns what it printed."""
     done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=300)

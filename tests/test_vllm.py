@@ -4,7 +4,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from test_train import finish, metrics, of_kind
+from torch.distributed.device_mesh import DeviceMesh
+from transformers import AutoModelForCausalLM
+
+from resd.engine.transformers import TransformersEngine
+from resd.engine.vllm import VllmEngine
+from resd.settings import VllmSettings
+from resd.types import Request
 
 pytestmark = pytest.mark.vllm
 NANO = Path(__file__).parent.parent / "resd" / "model" / "nano"
@@ -47,3 +55,31 @@ def test_production_shape_on_four_processes(tmp_path: Path) -> None:
 def test_a_group_that_does_not_divide_the_world(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="does not divide"):
         train(tmp_path, "engine.tensor_parallel=3", ranks=2)
+
+
+def test_greedy_output_follows_every_sync(mesh: DeviceMesh) -> None:
+    """The same prompts after each of three syncs: a stale weight or a stale prefix cache would show."""
+    settings = VllmSettings(
+        name="vllm", pipelined=True, dtype="float32", max_batch=8, tensor_parallel=1, gpu_memory=0.4, kv_cache_gb=1,
+        enforce_eager=True,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_pretrained(NANO, dtype=torch.float32)
+    reference = TransformersEngine(
+        AutoModelForCausalLM.from_pretrained(NANO), eos_ids=[], max_batch=8, max_length=400, dtype=torch.float32
+    )
+    engine = VllmEngine(str(NANO), settings, eos_ids=[], max_length=400, device="cpu")
+    requests = [Request(list(range(5, 45 + i)), 24, temperature=0.0) for i in range(4)]
+    seen = set()
+    for round in range(3):
+        generator = torch.Generator().manual_seed(round)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
+        found = []
+        for each in (reference, engine):
+            each.sync(model.named_parameters())
+            found.append({index: done.ids for index, done in each.generate(requests)})
+        assert found[0] == found[1], f"after sync {round + 1}"
+        seen.add(str(found[0]))
+    engine.close()
+    assert len(seen) == 3  # the perturbations mattered

@@ -27,9 +27,10 @@ The task of the paper's main experiments. A problem and a correct program for it
 
     END end
 
-The package generates, grades and explains the 874 problems whose predicate is what a tape must contain, and grades and
-explains any other problem that comes with test cases. Better than the original, and on by default: feedback that keeps
-the end of a trace and the expected verdict; on request: a judge that goes beyond the test cases (`strict`).
+The package generates, grades and explains the 874 problems whose predicate is what a tape must contain, the problems
+of eleven other families, some of which ask for an output (`families`), and any problem that comes with test cases.
+Better than the original, and on by default: feedback that keeps the end of a trace and the expected verdict; on
+request: a judge that goes beyond the test cases (`strict`).
 """
 
 from envs.manufactoria.grade import extract, grade

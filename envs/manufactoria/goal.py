@@ -1,8 +1,8 @@
 """What a tape must contain: the predicates of the `has` problems, in words, as a test, and as an automaton.
 
 Three families over the colours R, B, Y, G: a contiguous substring, a subsequence with gaps, and lower bounds on how
-often some colours occur. The other published families of Manufactoria (prefixes, arithmetic, regular expressions …)
-have no goal here: their problems can be graded by their test cases, but not drawn or checked exhaustively.
+often some colours occur. The other families of Manufactoria (prefixes, arithmetic, regular expressions …) are in
+`families`.
 """
 
 import re

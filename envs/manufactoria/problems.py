@@ -8,6 +8,7 @@ problems fell on which side is a reconstruction. Test cases are drawn afresh (se
 from functools import cache
 from random import Random
 
+from envs.manufactoria.families import Rule, read, solve
 from envs.manufactoria.goal import FAMILIES, Goal, goals
 from envs.manufactoria.suite import draw_cases
 from resd.task import Split
@@ -44,8 +45,19 @@ def goal_of(problem: Problem) -> Goal:
     raise UserError(f"problem {problem.id!r} is not one of {', '.join(FAMILIES)}: choose evaluator=suite for it")
 
 
+def rule_of(problem: Problem) -> Goal | Rule:
+    """What `problem.statement` demands. Raises UserError when it is of no known family."""
+    if rule := Goal.from_criteria(problem.statement) or read(problem.statement):
+        return rule
+    raise UserError(
+        f"problem {problem.id!r} states nothing that can be checked strictly: choose evaluator=suite for it"
+    )
+
+
 def solution(problem: Problem) -> str:
-    """A correct program: one PULLER_RB and one PULLER_YG for every state of the goal's automaton."""
+    """A correct program; for a `has` problem one PULLER_RB and one PULLER_YG for every state of its automaton."""
+    if rule := read(problem.statement):
+        return solve(rule)
     goal = goal_of(problem)
     states = [goal.start]
     blocks = ["START start:\n    NEXT q0"]

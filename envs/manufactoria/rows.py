@@ -6,6 +6,7 @@ UserError that names the place and the mistake.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,20 +36,22 @@ def read_file(path: Path, split: Split) -> list[Problem]:
     return list(problems.values())
 
 
-def read_hub(split: Split) -> list[Problem]:
-    """The published problems; each half is a data set of its own, with one split called `train`."""
+def read_hub(split: Split, sets: Sequence[str] = ("has",)) -> list[Problem]:
+    """The published problems of some sets; each half is a data set of its own, with one split called `train`."""
     try:
         from datasets import load_dataset
     except ImportError:
         raise UserError("source=hf needs the package datasets: run pip install 'resd[hub]'") from None
-    name = f"manufactoria/has_{split}"
-    try:
-        rows = list(load_dataset(name, split="train"))
-    except Exception as error:  # offline, renamed, not permitted: the library has an exception for each
-        raise UserError(f"the data set {name} cannot be loaded: {error}; source=generated needs no download") from None
     problems: dict[str, Problem] = {}
-    for number, row in enumerate(rows, 1):
-        _add(problems, row, f"{name}, row {number}")
+    for name in (f"manufactoria/{set_}_{split}" for set_ in sets):
+        try:
+            rows = list(load_dataset(name, split="train"))
+        except Exception as error:  # offline, renamed, not permitted: the library has an exception for each
+            raise UserError(
+                f"the data set {name} cannot be loaded: {error}; source=generated needs no download"
+            ) from None
+        for number, row in enumerate(rows, 1):
+            _add(problems, row, f"{name}, row {number}")
     return list(problems.values())
 
 

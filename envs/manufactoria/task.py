@@ -3,27 +3,29 @@
 from pathlib import Path
 from typing import Literal, get_args
 
+from envs.manufactoria.families import RULES, sets
 from envs.manufactoria.feedback import FeedbackKind
 from envs.manufactoria.goal import FAMILIES
 from envs.manufactoria.grade import RewardKind, grade
-from envs.manufactoria.problems import goal_of, split_problems
+from envs.manufactoria.problems import rule_of, solution, split_problems
 from envs.manufactoria.prompt import PromptKind, ask
 from envs.manufactoria.rows import read_file, read_hub
 from envs.manufactoria.strict import grade_strictly
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
-Family = Literal["has", "all", "contains_count", "contains_ordered", "contains_substring"]
+OTHERS = (*sets.SETS, *(rule.family for rule in RULES if rule.family not in sets.SETS))
 Evaluator = Literal["suite", "strict"]
 
 
 class Manufactoria:
     """Implements `resd.task.Task`. Raises UserError for a value of an option that does not exist.
 
-    source: `generated` (the closed set of 874 problems, drawn here), `hf` (the same as published), or a path: a folder
-        with `train.jsonl` and `test.jsonl`, or one JSONL file that serves both splits; `rows` describes the columns
-    family: `has` (its three families), one of them, or `all` that a file holds
-    evaluator: `suite` runs a problem's test cases, `strict` compares with its predicate on some 22,000 tapes
+    source: `generated` (drawn here), `hf` (as published), or a path: a folder with `train.jsonl` and `test.jsonl`, or
+        one JSONL file that serves both splits; `rows` describes the columns
+    family: `has`, another published set (`families.sets`), one family of either, or `all`
+    difficulty: one tier of what `family` names (basic, easy, medium, hard); null for those that are published
+    evaluator: `suite` runs a problem's test cases, `strict` compares with what it states on thousands of tapes
     seed: draws the test cases of `generated`; which problems are in which split does not depend on it
     """
 
@@ -32,37 +34,46 @@ class Manufactoria:
     def __init__(
         self,
         source: str = "generated",
-        family: Family = "has",
+        family: str = "has",
         prompt: PromptKind = "full",
         feedback: FeedbackKind = "full",
         evaluator: Evaluator = "suite",
         reward: RewardKind = "sparse",
         seed: int = 0,
+        difficulty: str | None = None,
     ) -> None:
-        _check("family", family, get_args(Family))
+        _check("family", family, ("has", "all", *FAMILIES, *OTHERS))
         _check("prompt", prompt, get_args(PromptKind))
         _check("feedback", feedback, get_args(FeedbackKind))
         _check("evaluator", evaluator, get_args(Evaluator))
         _check("reward", reward, get_args(RewardKind))
+        if difficulty is not None:
+            _check("difficulty", difficulty, sets.TIERS)
+            if source != "generated" or family in ("has", "all", *FAMILIES):
+                raise UserError(f"difficulty={difficulty} needs source=generated and one of family={', '.join(OTHERS)}")
         if source not in ("generated", "hf") and not Path(source).exists():
             raise UserError(f"source={source!r} is neither a file nor a folder: write generated, hf, or such a path")
         self.source, self.family, self.prompt_kind, self.feedback = source, family, prompt, feedback
-        self.evaluator, self.reward, self.seed = evaluator, reward, seed
+        self.evaluator, self.reward, self.seed, self.difficulty = evaluator, reward, seed, difficulty
 
     def problems(self, split: Split) -> list[Problem]:
         """The problems of one split, at least one. Raises UserError for data that cannot be used."""
+        has = self.family in ("has", *FAMILIES)
         if self.source == "generated":
-            found = split_problems(split, self.seed)
+            found = split_problems(split, self.seed) if has or self.family == "all" else []
+            found += [] if has else sets.split_problems(self.family, split, self.difficulty, self.seed)
+        elif self.source == "hf":
+            found = read_hub(split, ["has"] if has else sets.published(self.family))
         else:
-            found = read_hub(split) if self.source == "hf" else read_file(Path(self.source), split)
-        families = FAMILIES if self.family == "has" else (self.family,)
+            found = read_file(Path(self.source), split)
+        families = FAMILIES if self.family == "has" else sets.families(self.family)
         chosen = [problem for problem in found if problem.family in families or self.family == "all"]
         if not chosen:
             held = ", ".join(sorted({problem.family for problem in found})) or "nothing"
             raise UserError(f"source={self.source!r} has no {split} problem of family={self.family!r}: it holds {held}")
         if self.evaluator == "strict":
             for problem in chosen:
-                goal_of(problem)
+                rule_of(problem)
         return chosen
 
     def prompt(self, problem: Problem) -> Messages:
@@ -72,9 +83,17 @@ class Manufactoria:
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """Grades one response: about 0.1 ms with a suite, 30 ms for a correct program with `strict`."""
         if self.evaluator == "strict":
-            goal = goal_of(problem)
-            return grade_strictly(response, goal, truncated, reward=self.reward, feedback=self.feedback)
+            rule = rule_of(problem)
+            return grade_strictly(response, rule, truncated, reward=self.reward, feedback=self.feedback)
         return grade(response, problem.cases, truncated, reward=self.reward, feedback=self.feedback)
+
+    def self_test(self) -> None:
+        """Raises UserError unless a right program passes and one that accepts every tape does not."""
+        problem = split_problems("test")[0]
+        programs = {solution(problem): True, "START start:\n    NEXT end\n\nEND end": False}
+        for program, right in programs.items():
+            if self.verify(problem, f"```manufactoria\n{program}\n```").passed != right:
+                raise UserError(f"the judge of manufactoria {'fails' if right else 'passes'} this program: {program!r}")
 
 
 def _check(option: str, value: str, known: tuple[str, ...]) -> None:

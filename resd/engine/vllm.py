@@ -104,6 +104,7 @@ class VllmEngine:
             temperature=request.temperature,
             top_p=request.top_p,
             seed=request.seed,
+            ignore_eos=True,  # the model's own; ours are
             stop_token_ids=self.eos_ids,
             logprobs=0,  # of the sampled token alone
             detokenize=False,

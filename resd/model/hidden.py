@@ -10,22 +10,27 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from resd.model.fast import PACKED, tune
 from resd.model.pack import Rows
 
 
 class Policy(nn.Module):
-    """Wraps a Hugging Face causal language model."""
+    """Wraps a Hugging Face causal language model. `packed` is the layout of rows that it wants."""
 
     def __init__(self, lm: Any) -> None:
         super().__init__()
         self.lm = lm
+        self.tuned = tune(lm)
+        self.packed = lm.config._attn_implementation in (PACKED, "flash_attention_2")
 
     def forward(
         self, rows: Rows, head: Callable[[Float[Tensor, "T D"], Float[Tensor, "V D"]], Any] | None = None
     ) -> Any:
         """Hidden states [T, D] of the response rows, or `head(hidden_T_D, output_embedding_V_D)` of them."""
-        output = self.lm.model(input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False)
-        hidden_T_D = output.last_hidden_state.flatten(0, 1)[rows.predict_T]
+        more = {"lengths": rows.lengths, "predict_T": rows.predict_T} if self.tuned else {}
+        output = self.lm.model(input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False, **more)
+        hidden = output.last_hidden_state
+        hidden_T_D = hidden if self.tuned else hidden.flatten(0, 1)[rows.predict_T]
         return hidden_T_D if head is None else head(hidden_T_D, self.output_embedding)
 
     @property

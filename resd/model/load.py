@@ -12,6 +12,8 @@ from resd.types import Messages, UserError
 
 transformers_logging.disable_progress_bar()
 
+MAX_BYTES = 4  # of a character in UTF-8; tokens that do not make one by then are not text
+
 
 class Chat:
     """A tokenizer and its chat template: messages to text to ids and back."""
@@ -53,10 +55,26 @@ class Chat:
         """Text of a response, without the end-of-turn token."""
         return self.tokenizer.decode(ids, skip_special_tokens=True)
 
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token. A character of several tokens is the last one's, the others have no text."""
+        texts: list[str] = []
+        start = 0
+        for end in range(1, len(ids) + 1):
+            text = self.decode(ids[start:end])
+            whole = not text.endswith("\N{REPLACEMENT CHARACTER}") or end - start == MAX_BYTES
+            texts.append(text if whole or end == len(ids) else "")
+            start = end if whole else start
+        return texts
+
+
+def read_config(settings: ModelSettings) -> dict[str, Any]:
+    """What config.json says about the language model; no weights are read."""
+    return _read(AutoConfig, settings.path).get_text_config().to_dict()
+
 
 def check_context(settings: ModelSettings, longest: int) -> None:
     """Raises UserError if the model cannot hold `longest` tokens."""
-    limit = getattr(_read(AutoConfig, settings.path).get_text_config(), "max_position_embeddings", longest)
+    limit = read_config(settings).get("max_position_embeddings", longest)
     if longest > limit:
         raise UserError(
             f"prompts and responses of {longest} tokens do not fit into the {limit} of model.path={settings.path}: "

@@ -1,8 +1,8 @@
 """Samples to micro-batches: which rank computes what, and how sequences lie in one forward pass.
 
 Only the hidden states that predict response tokens are wanted, so the last response token is never fed in. Two layouts:
-padded rows (right-padded, so that causal attention needs no mask) and one packed row whose `position_ids` restart at
-each sequence (what variable-length attention kernels read).
+one packed row whose `position_ids` restart at each sequence (`fast`, and variable-length attention kernels), and padded
+rows (right-padded, so that causal attention needs no mask) for any other model.
 """
 
 from collections.abc import Sequence
@@ -15,15 +15,19 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Input of one forward pass; `predict_T` are flat positions whose hidden states predict the response tokens."""
+    """Input of one forward pass; `predict_T` are flat positions whose hidden states predict the response tokens.
+
+    `lengths` are those of the sequences.
+    """
 
     input_ids: Int[Tensor, "R L"]
     position_ids: Int[Tensor, "R L"] | None
     predict_T: Int[Tensor, " T"]
+    lengths: list[int]
 
     def to(self, device: torch.device) -> "Rows":
         positions = None if self.position_ids is None else self.position_ids.to(device)
-        return Rows(self.input_ids.to(device), positions, self.predict_T.to(device))
+        return Rows(self.input_ids.to(device), positions, self.predict_T.to(device), self.lengths)
 
 
 def pack(
@@ -45,15 +49,15 @@ def pack(
     else:
         input_ids = torch.tensor([[*sequence, *[pad_id] * (width - len(sequence))] for sequence in sequences])
         positions = None
-    return Rows(input_ids, positions, torch.tensor(predict, dtype=torch.long))
+    return Rows(input_ids, positions, torch.tensor(predict, dtype=torch.long), lengths)
 
 
-def plan(lengths: Sequence[int], *, ranks: int, budget: int) -> list[list[list[int]]]:
+def plan(lengths: Sequence[int], *, ranks: int, budget: int, packed: bool = False) -> list[list[list[int]]]:
     """Indices of samples by rank and micro-batch.
 
     Tokens are balanced over ranks (longest first, to the least loaded rank); samples of like length share a micro-batch
-    of at most `budget` padded tokens (or a single longer sample). Every rank gets the same number of micro-batches,
-    empty ones at the end, because sharded forward passes are collective.
+    of at most `budget` tokens, padding included (or a single longer sample). Every rank gets the same number of
+    micro-batches, empty ones at the end, because sharded forward passes are collective.
     """
     shares: list[list[int]] = [[] for _ in range(ranks)]
     load = [0] * ranks
@@ -61,16 +65,20 @@ def plan(lengths: Sequence[int], *, ranks: int, budget: int) -> list[list[list[i
         rank = load.index(min(load))
         shares[rank].append(index)
         load[rank] += lengths[index]
-    batches = [_fill(share, lengths, budget) for share in shares]
+    batches = [_fill(share, lengths, budget, packed) for share in shares]
     most = max(len(of_rank) for of_rank in batches)
     return [of_rank + [[]] * (most - len(of_rank)) for of_rank in batches]
 
 
-def _fill(share: Sequence[int], lengths: Sequence[int], budget: int) -> list[list[int]]:
+def _fill(share: Sequence[int], lengths: Sequence[int], budget: int, packed: bool) -> list[list[int]]:
     batches: list[list[int]] = []
+    room = 0
     for index in share:  # longest first, so the first of a micro-batch is its width
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget:
+        place = lengths[index] if packed or not batches else lengths[batches[-1][0]]
+        if place <= room:
             batches[-1].append(index)
+            room -= place
         else:
             batches.append([index])
+            room = budget - lengths[index]
     return batches

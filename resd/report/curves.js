@@ -2,6 +2,7 @@
 const CURVES = [
   [/^eval\/per_task\/mean@/, "Test: tasks solved, mean"], [/^eval\/per_task\/best@/, "Test: tasks solved, best"],
   [/^eval\/per_case\/mean@/, "Test: cases passed, mean"], [/^eval\/per_case\/best@/, "Test: cases passed, best"],
+  [/^forgetting\/per_task\/mean@/, "Second task: solved, mean"], [/^forgetting\/per_case\/mean@/, "Second task: cases passed, mean"],
   [/^train\/per_task$/, "Training: tasks solved"], [/^loss$/, "Loss"], [/^grad_norm$/, "Gradient norm"],
   [/^response\/length$/, "Response length (tokens)"], [/^playbook\/size$/, "Playbook entries"],
   [/^mismatch_kl$/, "Engine–trainer mismatch KL"], [/^topk_mass$/, "Student's mass in the top k"],

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.utils.tensorboard import SummaryWriter
 
-Kind = Literal["train", "eval"]
+Kind = Literal["train", "eval", "forgetting"]
 
 
 class Log:
@@ -64,6 +64,20 @@ class Log:
         self.metrics(step, "eval", values)
         facts = "  ".join(f"{k.removeprefix('eval/per_')} {100 * v:.1f}%" for k, v in values.items() if "@" in k)
         self.say(f"[bold]test after update {step}[/]  {facts}")
+
+    def forgetting(self, step: int, task: str, values: Mapping[str, float]) -> None:
+        """The metrics of a second task, and one line of the console."""
+        self.metrics(step, "forgetting", values)
+        facts = []
+        for name in ("per_task", "per_case"):
+            mean = next(v for k, v in values.items() if k.startswith(f"forgetting/{name}/mean@"))
+            facts.append(f"{name.removeprefix('per_')} {100 * mean:.1f}%")
+            if f"forgetting/{name}/change" in values:
+                change, low, high = (
+                    100 * values[f"forgetting/{name}/{k}"] for k in ("change", "change_low", "change_high")
+                )
+                facts[-1] += f" ({change:+.1f}, 95 % interval {low:+.1f} to {high:+.1f})"
+        self.say(f"[bold]{task} after update {step}[/]  {'  '.join(facts)}")
 
     def say(self, text: str) -> None:
         """A line for people."""

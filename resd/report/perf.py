@@ -2,10 +2,12 @@
 
 import resource
 import time
+from collections.abc import Sequence
 
 import torch
 
 from resd import dist
+from resd.types import Sample
 
 
 def parameters(model: torch.nn.Module) -> int:
@@ -24,6 +26,16 @@ def measure_flops(device: str, dtype: torch.dtype) -> float:
         (left @ right).sum().item()
         best = min(best, time.perf_counter() - start)
     return 2 * size**3 / best
+
+
+def speed(model: torch.nn.Module, samples: Sequence[Sample], seconds: float, peak: float) -> dict[str, float]:
+    """The `perf/` metrics of an update that took `seconds`; `peak` FLOP/s of a rank, 0 if unknown."""
+    trained = sum(len(s.prompt_ids) + len(s.response_ids) for s in samples)
+    scored = sum(len(s.teacher_prompt_ids) + len(s.response_ids) for s in samples if s.teacher_prompt_ids is not None)
+    found = {"perf/tokens_per_s": (trained + scored) / max(seconds, 1e-9), "perf/peak_memory_gb": peak_memory_gb()}
+    if peak:
+        found["perf/mfu"] = utilisation(parameters(model), trained, scored, seconds, peak)
+    return found
 
 
 def utilisation(parameters: int, trained: int, scored: int, seconds: float, peak: float) -> float:

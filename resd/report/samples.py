@@ -1,19 +1,42 @@
 """`attempts/step_000001.jsonl`: every attempt of an update, what it was asked, what it wrote and what became of it."""
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from resd.types import Attempt
 
+Pieces = Callable[[Sequence[int]], list[str]]
 
-def write_attempts(run_dir: Path, step: int, attempts: Iterable[Attempt]) -> None:
-    """One JSON object a line. `prompt` and `teacher_prompt` are the rendered texts that were tokenised."""
+SCORED_TOKENS = 16_384  # of an update, whose losses are written: some 300 kB
+
+
+def write_attempts(run_dir: Path, step: int, attempts: Iterable[Attempt], pieces: Pieces | None = None) -> None:
+    """One JSON object a line. `prompt` and `teacher_prompt` are the rendered texts that were tokenised.
+
+    The first attempts with a teacher, up to `SCORED_TOKENS` in all, have `token_loss`, the divergence at each response
+    token (nats, 4 digits), and with `pieces` `token_text`, the tokens' texts, unless these do not join to the response.
+    """
     folder = run_dir / "attempts"
     folder.mkdir(exist_ok=True)
-    lines = (json.dumps(_record(step, attempt)) + "\n" for attempt in attempts)
+    room = SCORED_TOKENS
+    lines = []
+    for attempt in attempts:
+        record = _record(step, attempt)
+        scored = _scored(attempt, pieces)
+        room -= len(scored.get("token_loss", ()))
+        lines.append(json.dumps(record | scored if room >= 0 else record) + "\n")
     (folder / f"step_{step:06d}.jsonl").write_text("".join(lines))
+
+
+def _scored(attempt: Attempt, pieces: Pieces | None) -> dict[str, Any]:
+    if attempt.sample is None or attempt.sample.token_loss is None:
+        return {}
+    losses = [float(f"{loss:.4g}") if math.isfinite(loss) else None for loss in attempt.sample.token_loss]
+    texts = pieces(attempt.response_ids) if pieces else []
+    return {"token_loss": losses} | ({"token_text": texts} if "".join(texts) == attempt.response else {})
 
 
 def _record(step: int, attempt: Attempt) -> dict[str, Any]:

@@ -1,0 +1,17 @@
+"""What a response says: without its thinking, and between answer tags."""
+
+import re
+
+_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
+
+
+def spoken(response: str) -> str:
+    """`response` without closed blocks of thinking and without what stands before a lone end tag, stripped."""
+    return _THINKING.sub("", response).rpartition("</think>")[2].strip()
+
+
+def tagged(response: str) -> str | None:
+    """The content of the last pair of answer tags outside thinking, stripped; None when there is no pair."""
+    found = _ANSWER.findall(spoken(response))
+    return found[-1].strip() if found else None

@@ -1,0 +1,129 @@
+"""A task of your own without a class: prompts in a JSONL file, and a function that judges a response.
+
+    python -m resd.train task=local task.options.source=words.jsonl task.options.verifier=words:check
+
+A row has a `prompt` (a text, or a list of chat messages) and whatever else the function wants to know, such as the
+right answer; `id` and `family` are optional. `source` is a folder with `train.jsonl` and `test.jsonl`, or one file
+whose rows say `"split": "train"` or `"split": "test"`. The function is called with the row and the response,
+
+    def check(row, response):
+        return response.strip() == row["answer"]
+
+and gives True or False, a reward from 0 to 1, a pair of either and a feedback, or a `resd.types.Verdict`. A response
+passes with a reward of 1. Feedback is what the method learns from: say what went wrong, not only that it did.
+
+The function runs in a worker process with a deadline, which is no sandbox; when it raises, that response is lost and
+counted. Not covered: prompts with images, functions that must keep state.
+"""
+
+import importlib
+import inspect
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from envs import rows
+from resd.task import Split
+from resd.types import Messages, Problem, UserError, Verdict
+
+
+class Local:
+    """Implements `resd.task.Task`. Raises UserError when file or function cannot be used.
+
+    source: as above
+    verifier: `package.module:function`, found where Python is started or installed
+    noun: what the trainer's prompts call a response ("answer", "program", …)
+    """
+
+    def __init__(self, source: str, verifier: str, noun: str = "answer") -> None:
+        if not Path(source).exists():
+            raise UserError(
+                f"source={source!r} does not exist: write a JSONL file, or a folder with train and test.jsonl"
+            )
+        _function(verifier)
+        self.source, self.verifier, self.noun = source, verifier, noun
+
+    def problems(self, split: Split) -> list[Problem]:
+        """The problems of one split, at least one, in the order of the file."""
+        problems: dict[str, Problem] = {}
+        for number, (place, row) in enumerate(rows.read_file(self.source, split), 1):
+            belongs = split if Path(self.source).is_dir() else row.get("split")
+            if belongs not in ("train", "test"):
+                raise UserError(
+                    f'{place}: split must be "train" or "test", not {belongs!r}; or give a folder with a file for each'
+                )
+            if belongs == split:
+                problem = _problem(row, place, f"{split}-{number}")
+                if problem.id in problems:
+                    raise UserError(f"{place}: the id {problem.id!r} occurs twice; every problem needs its own")
+                problems[problem.id] = problem
+        if not problems:
+            raise UserError(f'source={self.source!r} has no {split} problem: add rows with "split": "{split}"')
+        return list(problems.values())
+
+    def prompt(self, problem: Problem) -> Messages:
+        """The row's own messages, or one of the user."""
+        asked = problem.cases[0]["prompt"]
+        return [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
+
+    def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
+        """What the function says. Raises what it raises, and UserError when it gives something else than it should."""
+        given = _function(self.verifier)(problem.cases[0], response)
+        if isinstance(given, Verdict):
+            return given
+        reward, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
+        if not isinstance(reward, (bool, int, float)) or not 0 <= reward <= 1 or not isinstance(feedback, str):
+            raise UserError(
+                f"verifier={self.verifier} gave {given!r:.80}: return True or False, a reward from 0 to 1, "
+                "a pair of either and a feedback, or a Verdict"
+            )
+        passed = reward == 1
+        feedback = "" if passed else feedback or f"The {self.noun} is wrong."
+        return Verdict(float(reward), passed, int(passed), 1, feedback, response)
+
+    def self_test(self) -> None:
+        """Raises UserError when the function cannot judge an empty response to the first problem."""
+        problem = self.problems("train")[0]
+        try:
+            self.verify(problem, "")
+        except UserError:
+            raise
+        except Exception as error:  # whatever the user's function raises
+            raise UserError(
+                f"verifier={self.verifier} fails on an empty response to problem {problem.id!r}, which a model may "
+                f"well give: {type(error).__name__}: {error}"
+            ) from None
+
+
+load = Local
+
+
+@cache
+def _function(path: str) -> Callable[[dict[str, Any], str], Any]:
+    module, _, name = path.partition(":")
+    try:
+        function = getattr(importlib.import_module(module), name)
+        inspect.signature(function).bind({}, "")
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(f"verifier={path!r} cannot be imported ({error}): write package.module:function") from None
+    except TypeError as error:
+        raise UserError(f"verifier={path!r} must be a function of a row and a response ({error})") from None
+    return function
+
+
+def _problem(row: dict[str, Any], place: str, default_id: str) -> Problem:
+    match row.get("prompt"):
+        case str(asked) if asked.strip():
+            statement = asked
+        case [*messages] if messages and all(map(_is_message, messages)):
+            statement = messages[-1]["content"]
+        case asked:
+            raise UserError(
+                f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}"
+            )
+    return Problem(str(row.get("id", default_id)), statement, str(row.get("family", "")), [row])
+
+
+def _is_message(message: Any) -> bool:
+    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))

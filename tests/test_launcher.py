@@ -1,0 +1,143 @@
+"""Sweeps for real: every job one torchrun, failures told apart, one report in the end."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from test_train import SMALL, environment, metrics, of_kind
+
+from resd.config import CONF
+from resd.report.__main__ import main as report
+from resd.sweep.hydra_plugins.torchrun import Slots, plan
+from resd.types import UserError
+
+DIVERGENCES = "algorithm.objective.divergence=reverse_kl,jsd"
+
+
+def sweep(model: Path, sweep_dir: Path, *overrides: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    arguments = [*SMALL, f"model.path={model}", "steps=1", "evaluation.before=false", f"hydra.sweep.dir={sweep_dir}"]
+    command = [sys.executable, "-m", "resd.train", "--multirun", *arguments, *overrides]
+    return subprocess.run(
+        command, env={**environment(), **extra}, capture_output=True, text=True, timeout=600, check=False
+    )
+
+
+def runs_of(sweep_dir: Path) -> list[str]:
+    return sorted(path.parent.name for path in sweep_dir.glob("*/metrics.jsonl"))
+
+
+def test_a_sweep_goes_on_after_a_failure_and_gives_one_report(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = sweep(tiny_model, tmp_path, "hydra/launcher=torchrun", "algorithm.objective.divergence=nonsense,jsd")
+    assert done.returncode == 1
+    assert "00_nonsense failed: Unknown divergence 'nonsense'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "update 1/1" in done.stdout  # one job at a time speaks here
+    assert "1 of 2 jobs done" in done.stdout
+    assert runs_of(tmp_path) == ["01_jsd"]
+    assert "update 1/1" in (tmp_path / "01_jsd.log").read_text()
+    assert report([*map(str, sorted(tmp_path.iterdir())), "--out", str(tmp_path / "report.html")]) == 0
+    assert "00_nonsense" in capsys.readouterr().out.splitlines()[0]
+    page = (tmp_path / "report.html").read_text()
+    assert "jsd" in page
+
+
+@pytest.mark.slow
+def test_the_ready_sweep_and_its_report(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = ["sweep=divergence_playbook", "hydra.launcher.parallel=2", "hydra.launcher.nproc_per_node=2", "steps=2"]
+    done = sweep(tiny_model, tmp_path, *both)
+    assert done.returncode == 0, done.stderr
+    names = ["00_reverse_kl_60", "01_reverse_kl_120", "02_jsd_60", "03_jsd_120"]
+    assert runs_of(tmp_path) == names
+    assert "update 2/2" not in done.stdout  # jobs side by side speak into their files
+    for name in names:
+        assert [row["step"] for row in of_kind(metrics(tmp_path / name), "train")] == [1, 2]
+        assert "2 process(es)" in (tmp_path / f"{name}.log").read_text()
+    assert report([*map(str, sorted(tmp_path.iterdir())), "--out", str(tmp_path / "report.html")]) == 0
+    page = (tmp_path / "report.html").read_text()
+    for label in ("objective.divergence=reverse_kl playbook.max_entries=60", "objective.divergence=jsd"):
+        assert label in page
+    again = sweep(tiny_model, tmp_path, *both)  # the same command continues: there is nothing left to do
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in (tmp_path / f"{names[0]}.log").read_text()
+
+
+def test_the_ready_sweep_is_what_the_readme_says() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("config", ["sweep=divergence_playbook"], return_hydra_config=True)
+    assert composed.hydra.launcher["_target_"] == "hydra_plugins.torchrun.TorchrunLauncher"
+    assert dict(composed.hydra.sweeper.params) == {
+        "algorithm.objective.divergence": "reverse_kl,jsd",
+        "algorithm.playbook.max_entries": "60,120",
+    }
+
+
+def test_jobs_are_named_by_what_differs() -> None:
+    jobs = plan([["seed=0", "task.name=a:B", "steps=2"], ["seed=0", "task.name=a/c d", "steps=2"]], Path("runs/x"))
+    assert [job.name for job in jobs] == ["00_a-B", "01_a-c-d"]
+    assert jobs[1].overrides == ("seed=0", "task.name=a/c d", "steps=2", "run_dir='runs/x/01_a-c-d'")
+    assert jobs[1].log == Path("runs/x/01_a-c-d.log")
+    assert [job.name for job in plan([["seed=3"]], Path("x"), first=7)] == ["07"]
+
+
+def test_a_run_dir_of_ones_own() -> None:
+    swept = [["seed=0", "run_dir=r/${seed}"], ["seed=1", "run_dir=r/${seed}"]]
+    assert [list(job.overrides) for job in plan(swept, Path("x"))] == swept
+    with pytest.raises(UserError, match="the same for all 2 jobs"):
+        plan([["seed=0", "run_dir=r"], ["seed=1", "run_dir=r"]], Path("x"))
+
+
+def test_devices_are_shared_out() -> None:
+    shares = Slots(nproc_per_node=2, parallel=2, devices=(4, 5, 6, 7)).environments()
+    assert shares == [{"CUDA_VISIBLE_DEVICES": "4,5"}, {"CUDA_VISIBLE_DEVICES": "6,7"}]
+    assert Slots(nproc_per_node=2, parallel=3, devices=None).environments() == [{}, {}, {}]
+    with pytest.raises(UserError, match="names 3 GPUs"):
+        Slots(nproc_per_node=2, parallel=2, devices=(0, 1, 2)).environments()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "rank", "says"),
+    [
+        (["hydra.launcher.parallel=0"], {}, "error: hydra.launcher.parallel=0: "),
+        (["hydra.launcher.parallel=2", "hydra.launcher.devices=[0]"], {}, "error: hydra.launcher.devices names 1 GPUs"),
+        ([], {"RANK": "0"}, "error: every process of this torchrun would sweep"),
+    ],
+    ids=["value", "devices", "torchrun"],
+)
+def test_a_sweep_that_cannot_be(tmp_path: Path, overrides: list[str], rank: dict[str, str], says: str) -> None:
+    done = sweep(tmp_path, tmp_path, "hydra/launcher=torchrun", DIVERGENCES, *overrides, **rank)
+    assert done.returncode == 2
+    assert done.stderr.startswith(says)
+    assert len(done.stderr.splitlines()) == 1
+    assert not runs_of(tmp_path)
+
+
+def test_an_interrupted_sweep_leaves_nobody_behind(tiny_model: Path, tmp_path: Path) -> None:
+    arguments = [*SMALL, f"model.path={tiny_model}", "steps=1", f"hydra.sweep.dir={tmp_path}"]
+    command = [sys.executable, "-m", "resd.train", "--multirun", "hydra/launcher=torchrun", DIVERGENCES, *arguments]
+    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(processes_of(tmp_path / "00_reverse_kl")) < 2 and time.monotonic() < deadline:  # torchrun and its child
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"hydra.sweep.dir={tmp_path} continues" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "01_jsd.log").exists()
+    assert not processes_of(tmp_path)
+
+
+def processes_of(run_dir: Path) -> list[str]:
+    """Command lines that name a run directory under `run_dir`."""
+    lines = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(entry.read_text())
+    return [line for line in lines if f"run_dir='{run_dir}" in line]

@@ -1,0 +1,195 @@
+"""The local task: rows of a file, a function that judges, and what is said when either cannot be used."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from test_train import metrics, of_kind
+from torch.distributed.device_mesh import DeviceMesh
+
+import envs
+from resd.config import CONF, validate
+from resd.task import SelfTesting, Task
+from resd.train import train
+from resd.types import Problem, UserError, Verdict
+
+ROWS: list[Any] = [
+    {"split": "train", "prompt": "Say one.", "answer": "one", "id": "first", "family": "numbers"},
+    {"split": "train", "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Two?"}]},
+    {"split": "test", "prompt": "Say three.", "answer": "three"},
+]
+
+
+# ------------------------------------------------------------ verifiers, imported by the task as `test_local:…`
+
+
+def right(row: dict[str, Any], response: str) -> bool:
+    return response == row.get("answer")
+
+
+def gives(row: dict[str, Any], response: str) -> Any:
+    """What the row says, so that one function tries every kind of result."""
+    return row["gives"]
+
+
+def verdict(row: dict[str, Any], response: str) -> Verdict:
+    return Verdict(0.5, False, 1, 2, "half of it")
+
+
+def raises(row: dict[str, Any], response: str) -> bool:
+    return 1 / len(response) > 0
+
+
+def takes_one(row: dict[str, Any]) -> bool:
+    return True
+
+
+not_a_function = 3
+
+
+def write(path: Path, rows: list[Any]) -> str:
+    path.write_text("\n".join(row if isinstance(row, str) else json.dumps(row) for row in rows))
+    return str(path)
+
+
+def load(source: str, function: str = "right", **options: Any) -> Task:
+    return envs.load("local", source=source, verifier=f"test_local:{function}", **options)
+
+
+# ----------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_says_the_split_and_a_folder_has_a_file_for_each(tmp_path: Path) -> None:
+    task = load(write(tmp_path / "rows.jsonl", ROWS))
+    assert isinstance(task, Task)
+    assert isinstance(task, SelfTesting)
+    first, second = task.problems("train")
+    assert (first.id, first.statement, first.family) == ("first", "Say one.", "numbers")
+    assert (second.id, second.statement, second.family) == ("train-2", "Two?", "")
+    assert [each.statement for each in task.problems("test")] == ["Say three."]
+    assert task.prompt(first) == [{"role": "user", "content": "Say one."}]
+    assert task.prompt(second) == ROWS[1]["prompt"]
+
+    write(tmp_path / "train.jsonl", [{"prompt": "in train"}])
+    write(tmp_path / "test.jsonl", [{"prompt": "in test"}])
+    task = load(str(tmp_path))
+    assert [task.problems(split)[0].statement for split in ("train", "test")] == ["in train", "in test"]
+
+
+def test_the_task_travels_to_another_process(tmp_path: Path) -> None:
+    task = pickle.loads(pickle.dumps(load(write(tmp_path / "rows.jsonl", ROWS), noun="word")))
+    problem = pickle.loads(pickle.dumps(task.problems("train")[0]))
+    assert task.noun == "word"
+    assert task.verify(problem, "one") == Verdict(1.0, True, 1, 1, "", "one")
+    assert task.verify(problem, "two") == Verdict(0.0, False, 0, 1, "The word is wrong.", "two")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (True, Verdict(1.0, True, 1, 1, "", "x")),
+        (1, Verdict(1.0, True, 1, 1, "", "x")),
+        (0, Verdict(0.0, False, 0, 1, "The answer is wrong.", "x")),
+        (0.75, Verdict(0.75, False, 0, 1, "The answer is wrong.", "x")),
+        ((False, "It is too long."), Verdict(0.0, False, 0, 1, "It is too long.", "x")),
+        ((0.5, ""), Verdict(0.5, False, 0, 1, "The answer is wrong.", "x")),
+        ((1.0, "Well done."), Verdict(1.0, True, 1, 1, "", "x")),  # feedback is empty exactly when all is right
+    ],
+)
+def test_what_a_function_may_give(tmp_path: Path, given: Any, expected: Verdict) -> None:
+    task = load(write(tmp_path / "rows.jsonl", ROWS), "gives")
+    assert task.verify(Problem("x", "?", cases=[{"gives": given}]), "x") == expected
+
+
+def test_a_function_may_give_a_verdict(tmp_path: Path) -> None:
+    task = load(write(tmp_path / "rows.jsonl", ROWS), "verdict")
+    assert task.verify(task.problems("train")[0], "x") == verdict({}, "")
+
+
+@pytest.mark.parametrize("given", [None, "yes", 2, -0.1, float("nan"), (True, None), (True, "", ""), ["x"]])
+def test_what_it_may_not_give(tmp_path: Path, given: Any) -> None:
+    task = load(write(tmp_path / "rows.jsonl", ROWS), "gives")
+    with pytest.raises(
+        UserError, match=r"verifier=test_local:gives gave .*: return True or False, a reward from 0 to 1"
+    ):
+        task.verify(Problem("x", "?", cases=[{"gives": given}]), "x")
+
+
+def test_a_function_that_an_empty_response_breaks_is_found_out(tmp_path: Path) -> None:
+    task = load(write(tmp_path / "rows.jsonl", ROWS), "raises")
+    assert isinstance(task, SelfTesting)
+    with pytest.raises(UserError, match=r"fails on an empty response to problem 'first'.*ZeroDivisionError"):
+        task.self_test()
+
+
+@pytest.mark.parametrize(
+    ("verifier", "message"),
+    [
+        ("test_local", "cannot be imported .*: write package.module:function"),
+        ("no_such_module:right", "cannot be imported .*no_such_module"),
+        ("test_local:wrong", "cannot be imported .*no attribute 'wrong'"),
+        ("test_local:not_a_function", "must be a function of a row and a response"),
+        ("test_local:takes_one", "must be a function of a row and a response .*too many positional"),
+        ("", "cannot be imported"),
+    ],
+)
+def test_wrong_verifiers(tmp_path: Path, verifier: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        envs.load("local", source=write(tmp_path / "rows.jsonl", ROWS), verifier=verifier)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([*ROWS, "{"], "line 4 is not JSON"),
+        ([*ROWS, [1]], "line 4: expected an object"),
+        ([*ROWS, {"prompt": "?"}], 'line 4: split must be "train" or "test", not None; or give a folder'),
+        ([*ROWS, {"split": "dev", "prompt": "?"}], "not 'dev'"),
+        ([*ROWS, {"split": "train"}], "line 4: prompt must be a text, or a list of messages .*, not None"),
+        ([*ROWS, {"split": "train", "prompt": " "}], "prompt must be a text"),
+        ([*ROWS, {"split": "train", "prompt": []}], "prompt must be a text"),
+        ([*ROWS, {"split": "train", "prompt": [{"role": "user"}]}], "prompt must be a text"),
+        ([*ROWS, ROWS[0]], "line 4: the id 'first' occurs twice"),
+        (ROWS[2:], 'has no train problem: add rows with "split": "train"'),
+    ],
+)
+def test_wrong_rows(tmp_path: Path, rows: list[Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        load(write(tmp_path / "rows.jsonl", rows)).problems("train")
+
+
+def test_wrong_sources(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not exist: write a JSONL file, or a folder"):
+        load(str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match=r"train\.jsonl must be a JSONL file .* cannot be read"):
+        load(str(tmp_path)).problems("train")
+
+
+def test_a_run(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:
+    source = write(
+        tmp_path / "rows.jsonl", [{"split": s, "prompt": f"Say {n}."} for n in range(4) for s in ("train", "test")]
+    )
+    train_on(
+        tiny_model, tmp_path, "task=local", f"task.options.source={source}", "task.options.verifier=test_local:right"
+    )
+
+
+BYTES = ("rollout.max_prompt=3000", "rollout.max_response=12", "model.max_prompt=4000")
+
+
+def train_on(model: Path, tmp_path: Path, *task: str, limits: tuple[str, ...] = BYTES) -> None:
+    """Two updates of RESD on a task, with a model whose answers are noise: both happen, and no sample is lost."""
+    overrides = [
+        *("batch_size=4", "inner_updates=2", "steps=2"),
+        *("evaluation.samples=1", "evaluation.before=false", "evaluation.limit=4"),
+        *(f"model.path={model}", f"run_dir={tmp_path / 'run'}"),
+    ]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        train(validate(compose("config", [*task, *overrides, *limits])))
+    rows = of_kind(metrics(tmp_path / "run"), "train")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert sum(row["rollout/lost"] + row["verify/lost"] for row in rows) == 0
+    assert rows[-1]["interactions"] == 8

@@ -1,0 +1,295 @@
+"""The estimate of memory against published sizes and real tensors, and the sentences it ends in."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from hydra import compose, initialize_config_dir
+from test_learner import make, samples
+from test_train import environment, metrics
+from torch.distributed.device_mesh import DeviceMesh
+from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config, Qwen3MoeConfig
+
+from resd.config import CONF, Config, validate
+from resd.engine.fused import FusedDecoder
+from resd.engine.transformers import TransformersEngine
+from resd.model.shard import local_tensors
+from resd.plan import GB, Shape, check, estimate, main_memory
+from resd.types import UserError
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "scripts"))
+import plan as script  # noqa: E402
+
+SMALL = {"vocab_size": 128, "num_attention_heads": 4, "tie_word_embeddings": True}
+
+
+def config(*overrides: str) -> Config:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return validate(compose("config", list(overrides)))
+
+
+def shape(model: Any) -> Shape:
+    found = Shape.of(model.config.to_dict())
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters"),
+    [
+        ("Qwen/Qwen3-0.6B", 596_049_920),
+        ("Qwen/Qwen3-1.7B", 1_720_574_976),
+        ("Qwen/Qwen3-4B-Thinking-2507", 4_022_468_096),
+        ("Qwen/Qwen3-8B", 8_190_735_360),
+        ("Qwen/Qwen3-30B-A3B-Thinking-2507", 30_532_122_624),
+    ],
+)
+def test_published_models_have_their_published_sizes(path: str, parameters: int) -> None:
+    assert script.shape_of(path).parameters == parameters
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Qwen3Config(
+            **SMALL, hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_key_value_heads=2, head_dim=8
+        ),
+        Qwen2Config(**SMALL, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_key_value_heads=2),
+        LlamaConfig(
+            **SMALL | {"tie_word_embeddings": False},
+            hidden_size=64,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_key_value_heads=4,
+        ),
+        Qwen3MoeConfig(
+            **SMALL,
+            hidden_size=48,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_key_value_heads=2,
+            head_dim=16,
+            num_experts=6,
+            num_experts_per_tok=2,
+            moe_intermediate_size=24,
+        ),
+    ],
+    ids=lambda settings: settings.model_type,
+)
+def test_every_family_is_counted_to_the_last_parameter(settings: Any) -> None:
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(settings)
+    assert shape(model).parameters == sum(p.numel() for p in model.parameters())
+
+
+def test_other_models_are_left_alone() -> None:
+    assert Shape.of({"model_type": "mamba", "hidden_size": 8}) is None
+
+
+def moe(**changes: int) -> Any:
+    sizes = {"hidden_size": 48, "num_hidden_layers": 1, "num_key_value_heads": 2, "head_dim": 16, "num_experts": 6}
+    more = {"num_experts_per_tok": 2, "moe_intermediate_size": 24, "intermediate_size": 96}
+    return AutoModelForCausalLM.from_config(Qwen3MoeConfig(**SMALL, **{**sizes, **more, **changes}))
+
+
+def dense(**changes: int) -> Any:
+    sizes = {"hidden_size": 48, "num_hidden_layers": 1, "num_key_value_heads": 2, "head_dim": 16}
+    return AutoModelForCausalLM.from_config(Qwen3Config(**SMALL, **{**sizes, "intermediate_size": 96, **changes}))
+
+
+def kept(model: Any, tokens: int) -> int:
+    """Bytes that the layers of a model keep of a forward pass, weights aside; the last norm's are taken out."""
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    found: dict[int, torch.UntypedStorage] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            found[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.model(input_ids=torch.arange(tokens)[None], use_cache=False)
+    return sum(storage.nbytes() for storage in found.values())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("build", [dense, moe])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"hidden_size": 96}, {"head_dim": 32}, {"num_key_value_heads": 4}],
+    ids=lambda c: "-".join(c) or "base",
+)
+def test_activations_are_those_that_autograd_keeps(build: Any, dtype: torch.dtype, changes: dict[str, int]) -> None:
+    tokens = 64
+    one, two = (build(**changes, num_hidden_layers=n).to(dtype) for n in (1, 2))
+    layer = kept(two, tokens) - kept(one, tokens)
+    assert layer / tokens == pytest.approx(shape(one).saved(dtype.itemsize), rel=0.01)
+
+
+def test_checkpointing_keeps_the_input_of_each_layer() -> None:
+    tokens = 64
+    one, two = (dense(num_hidden_layers=n).train() for n in (1, 2))
+    for model in (one, two):
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert kept(two, tokens) - kept(one, tokens) == tokens * 48 * 4
+
+
+def test_states_are_those_of_a_real_learner(mesh: DeviceMesh) -> None:
+    learner = make(mesh)
+    grown: list[int] = []
+    step = learner.optimizer.step
+    learner.optimizer.step = lambda: (grown.append(_bytes(p.grad for p in parameters())), step())  # type: ignore
+
+    def parameters() -> list[Any]:
+        return list(learner.policy.parameters())
+
+    learner.update(samples(), 1)
+    learning = estimate(shape(tiny.model()), config("model=nano"), 1, 0).phases["learning"]
+    assert learning["parameters"] == _bytes(parameters())
+    assert learning["gradients"] == grown[0]
+    assert learner.teacher is not None
+    assert learning["teacher"] == _bytes(local_tensors(learner.teacher.policy))
+    moments = [t for state in learner.optimizer.state.values() for name, t in state.items() if name != "step"]
+    assert learning["optimizer"] == _bytes(moments)
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(t.numel() * t.element_size() for t in tensors)
+
+
+def test_states_are_shared_by_the_processes() -> None:
+    size, settings = shape(tiny.model()), config("model=nano")
+    one, four = (estimate(size, settings, ranks, 0).phases["learning"] for ranks in (1, 4))
+    for part in ("parameters", "gradients", "optimizer", "teacher"):
+        assert four[part] * 4 == one[part]
+    live = estimate(size, config("model=nano", "algorithm.teacher.kind=live"), 1, 0).phases["learning"]
+    assert "teacher" not in live
+    assert live["head"] < one["head"]
+
+
+def test_the_engine_is_one_whole_model_and_its_cache() -> None:
+    model = tiny.model()
+    settings = config("engine.max_batch=3", "rollout.max_prompt=20", "rollout.max_response=44", "model.max_prompt=20")
+    engine = TransformersEngine(model, eos_ids=[1], max_batch=3, max_length=64)
+    generating = estimate(shape(model), settings, 1, 0).phases["generating"]
+    assert generating["engine"] == _bytes(engine.model.parameters())
+    assert engine.fused is not None
+    decoder = FusedDecoder(engine.fused, 3)
+    decoder.prefill([[5] * 20] * 3)
+    for _ in range(44):
+        decoder.step(torch.tensor([5, 5, 5]))
+    assert generating["cache"] == _bytes(decoder.cache)
+
+
+def test_a_run_takes_what_was_foreseen(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "resd.train", "task=manufactoria", "model=nano", "steps=1", f"run_dir={tmp_path}"]
+    short = [
+        "evaluation.before=false",
+        "evaluation.limit=1",
+        "evaluation.samples=1",
+        "hardware.micro_batch_tokens=8192",
+    ]
+    done = subprocess.run(
+        [*command, *short], env=environment(), capture_output=True, text=True, timeout=300, check=True
+    )
+    nano = Shape.of(json.loads((ROOT / "resd/model/nano/config.json").read_text()))
+    assert nano is not None
+    guess = estimate(nano, config(*short), 1, 0)
+    assert done.stdout.startswith(f"memory of a process while learning: up to {guess.peak / GB:.1f} GB")
+    took = metrics(tmp_path)[0]["perf/peak_memory_gb"] * GB
+    assert 0.6 * guess.least < took < 1.2 * guess.peak
+
+
+def sentence(model: str, *overrides: str, ranks: int = 8, memory: int = 139, host: int = 2000) -> str:
+    settings = script.load([f"model={model}", *overrides])
+    guess = estimate(script.shape_of(settings.model.path), settings, ranks, memory * GB)
+    return check(guess, memory * GB, host * GB, ranks)
+
+
+VLLM = ["hardware=h200x8", "engine=vllm", "engine.tensor_parallel=4"]
+
+
+@pytest.mark.parametrize("model", ["qwen3_4b_thinking", "qwen3_30b_a3b"])
+def test_the_presets_for_eight_h200_fit(model: str) -> None:
+    assert "more than" not in sentence(model, *VLLM)
+
+
+@pytest.mark.parametrize(("model", "memory"), [("qwen3_0_6b", 24), ("qwen3_1_7b", 80)])
+def test_the_presets_for_one_gpu_fit(model: str, memory: int) -> None:
+    assert "more than" not in sentence(model, "hardware=gpu1", "engine=vllm", ranks=1, memory=memory, host=64)
+
+
+@pytest.mark.parametrize(
+    ("model", "machine", "extra", "says"),
+    [
+        ("qwen3_30b_a3b", {"memory": 79}, "", "take more processes"),
+        ("qwen3_30b_a3b", {"host": 500}, "", "fewer processes on each machine"),
+        ("qwen3_30b_a3b", {}, "engine.gpu_memory=0.1 engine.tensor_parallel=1", "raise engine.gpu_memory"),
+        ("qwen3_4b_thinking", {"memory": 24}, "engine.gpu_memory=0.9", "lower engine.gpu_memory"),
+        ("qwen3_4b_thinking", {"memory": 60}, "hardware.activation_checkpointing=false", "checkpointing=true"),
+        ("qwen3_0_6b", {"ranks": 1, "memory": 24}, "hardware.head_chunk=99999", "hardware.head_chunk"),
+    ],
+    ids=["parameters", "host", "share", "engine", "activations", "head"],
+)
+def test_what_cannot_fit_is_one_sentence_with_a_remedy(
+    model: str, machine: dict[str, int], extra: str, says: str
+) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        sentence(model, *VLLM, *extra.split(), **machine)
+    assert "\n" not in str(caught.value)
+
+
+def test_long_texts_that_might_not_fit_are_a_warning() -> None:
+    says = sentence("qwen3_4b_thinking", "hardware=h200x8")
+    assert "if all texts get long" in says
+    assert "engine.max_batch" in says
+
+
+def test_a_model_beyond_the_machine_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """A configuration of 400 B parameters without weights: trying to read them would be another error."""
+    tiny.save(tmp_path / "model")
+    file = tmp_path / "model" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_size": 65536, "intermediate_size": 10**6}))
+    (tmp_path / "model" / "model.safetensors").unlink()
+    command = [sys.executable, "-m", "resd.train", f"model.path={tmp_path / 'model'}", f"run_dir={tmp_path / 'run'}"]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: a process needs ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_main_memory_is_what_the_system_says() -> None:
+    assert GB / 4 < main_memory() < 2**50
+
+
+def test_time_is_linear_where_it_must_be() -> None:
+    settings, machine = script.load(["model=qwen3_4b_thinking", *VLLM]), script.MACHINES["h200"]
+    lengths = script.Lengths(600, 8000, 20480, 16000, 3000)
+    size = script.shape_of(settings.model.path)
+    eight, sixteen = (script.seconds(size, settings, ranks, lengths, machine) for ranks in (8, 16))
+    assert sixteen["update"] == pytest.approx(eight["update"] / 2)
+    assert sixteen["sync"] == eight["sync"]
+    assert eight["rollout"] / 2 < sixteen["rollout"] < eight["rollout"]  # the longest response does not get shorter
+    no_tail = script.replace(lengths, longest=8000)
+    assert script.seconds(size, settings, 8, no_tail, machine)["rollout"] < eight["rollout"]
+    plain = script.load(["model=qwen3_4b_thinking", "algorithm=grpo", "hardware=h200x8"])
+    assert script.seconds(size, plain, 8, lengths, machine).keys() == {"rollout", "update", "sync"}
+
+
+def test_the_program_prints_a_table_and_json(capsys: pytest.CaptureFixture[str]) -> None:
+    script.main(["--model", "qwen3_4b_thinking,qwen3_30b_a3b", "--processes", "8,16", "--json", *VLLM])
+    lines = capsys.readouterr().out.splitlines()
+    plans = json.loads(lines[-1])["plans"]
+    assert [(p["model"].split("/")[1][:10], p["processes"]) for p in plans] == [
+        *[("Qwen3-4B-T", 8), ("Qwen3-4B-T", 16), ("Qwen3-30B-", 8), ("Qwen3-30B-", 16)]
+    ]
+    assert all(p["fits"] and p["step_s"] > 0 for p in plans)
+    with pytest.raises(SystemExit):
+        script.main(["--model", "qwen3_4b_thinking", "--check", "nowhere"])
+    assert "not a run directory" in capsys.readouterr().err
