@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import SerializeAsAny, ValidationError, field_validator, model_validator
 
 from resd.settings import (
@@ -100,6 +100,8 @@ def validate(composed: DictConfig) -> Config:
     """Resolve and check what Hydra composed. Raises UserError with one sentence."""
     try:
         return Config(**OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} has no value: set it") from None
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from None
     except ValidationError as error:

@@ -116,3 +116,8 @@ def test_a_typo_costs_no_model_loading(tmp_path: Path) -> None:
     code = "import sys, resd.train; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_value_that_only_the_user_can_give_is_asked_for() -> None:
+    with pytest.raises(UserError, match=r"task\.options\.source has no value: set it"):
+        load("task=local")

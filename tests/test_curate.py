@@ -1,8 +1,7 @@
 """The curator with a scripted writer: one call per problem, one snapshot, duplicates merged, faults counted."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from resd.context.curate import Curation, Curator
 from resd.context.playbook import Playbook

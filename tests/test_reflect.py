@@ -1,6 +1,6 @@
 """The reflector with a scripted writer: what it is shown, what comes back, and what is counted."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest

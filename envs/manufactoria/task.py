@@ -88,9 +88,9 @@ class Manufactoria:
         return grade(response, problem.cases, truncated, reward=self.reward, feedback=self.feedback)
 
     def self_test(self) -> None:
-        """Raises UserError unless a right program passes and one that accepts every tape does not."""
-        problem = split_problems("test")[0]
-        programs = {solution(problem): True, "START start:\n    NEXT end\n\nEND end": False}
+        """Raises UserError unless a right program passes and one that accepts no tape does not."""
+        problem = self.problems("test")[0] if self.source == "generated" else split_problems("test")[0]
+        programs = {solution(problem): True, "START start:\n    NEXT NONE\n\nEND end": False}
         for program, right in programs.items():
             if self.verify(problem, f"```manufactoria\n{program}\n```").passed != right:
                 raise UserError(f"the judge of manufactoria {'fails' if right else 'passes'} this program: {program!r}")
