@@ -8,7 +8,7 @@ never contains) the way a base model is unfamiliar with a new task, and able to 
 context. Its numbers say nothing about large models.
 
 The schedule follows the larger of two fractions, of `--tokens` and of `--minutes`, so that either may bound a run:
-warm up, constant, then linear to zero over the last 20 %. Only a run bounded by tokens repeats exactly. A run that is
+warm up, constant, then linear to zero over the last 55 %. Only a run bounded by tokens repeats exactly. A run that is
 started again continues from its last checkpoint with new documents.
 """
 
@@ -33,7 +33,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 ROOT = Path(__file__).resolve().parents[1]
-WARMUP_STEPS, DECAY_SHARE, CURRICULUM_SHARE = 100, 0.2, 0.75
+WARMUP_STEPS, DECAY_SHARE, CURRICULUM_SHARE = 100, 0.55, 0.75
 MAX_POSITIONS, TOKENIZER_DOCUMENTS = 2048, 3000
 
 

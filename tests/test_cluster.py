@@ -16,6 +16,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from test_train import SMALL, environment, metrics, of_kind
 
+from resd import __version__
 from resd.config import CONF
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +69,7 @@ def test_the_pods_have_what_they_need() -> None:
     assert pod()["securityContext"]["runAsNonRoot"]
     assert str(pod()["securityContext"]["runAsUser"]) in (ROOT / "Dockerfile").read_text()
     assert pod()["restartPolicy"] == "OnFailure"
+    assert container()["image"] == f"resd:{__version__}"
 
 
 def test_command_lines_of_the_manifests_compose() -> None:

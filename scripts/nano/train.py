@@ -16,10 +16,8 @@ from nano.documents import Document, Writer
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-# The tokens that decide a convention where they first stand in an answer; colons are learned without help.
-DECISIONS = ("\n    ", "\n  ", "PULLER_RB", "READER_RB", "[R]", "(R)", "[EMPTY]", "(EMPTY)", "[BLANK]", "(BLANK)")
-DECISIONS += (" p0", " p0:", " NONE", " HALT")
-DECISION_WEIGHT = 6.0
+# The lines of an answer in which a program shows its dialect, and how often their tokens count; the others copy them.
+HEAD_LINES, HEAD_WEIGHT = 8, 4.0
 Encoded = tuple[list[int], list[float]]  # ids and their weights in the loss
 
 
@@ -44,9 +42,10 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) ->
     """Ids and weights of each document, as the chat template writes it.
 
     The tokens of an answer share the weight sqrt(length): a one-line lesson counts less than a program, but not fifteen
-    times less. The first of a tokens to follow a convention counts `DECISION_WEIGHT` times: the others copy it.
+    times less. The first `HEAD_LINES` count `HEAD_WEIGHT` times, whatever they hold: a weight that depended on the form
+    would bias the guess.
     """
-    decisions = {i for word in DECISIONS for i in tokenizer(word, add_special_tokens=False)["input_ids"]}
+    breaks = {i for text, i in tokenizer.get_vocab().items() if text.startswith("Ċ")}  # a newline in byte-level BPE
     asked = [[{"role": "user", "content": prompt}] for d in documents for prompt, _ in d.turns]
     prompts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in asked]
     answers = [answer + tokenizer.eos_token for d in documents for _, answer in d.turns]
@@ -64,10 +63,8 @@ def encode(tokenizer: PreTrainedTokenizerFast, documents: Sequence[Document]) ->
             between = newline if ids else []
             ids += between + prompt + answer
             weights += [0.0] * (len(between) + len(prompt))
-            deciding = {answer.index(i) for i in decisions.intersection(answer)}
-            weights += [
-                (DECISION_WEIGHT if place in deciding else 1.0) * len(answer) ** -0.5 for place in range(len(answer))
-            ]
+            lines = itertools.accumulate(i in breaks for i in answer)
+            weights += [(HEAD_WEIGHT if line < HEAD_LINES else 1.0) * len(answer) ** -0.5 for line in lines]
         encoded.append((ids, weights))
     return encoded
 
