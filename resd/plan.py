@@ -4,7 +4,8 @@ Pure functions over the sizes of a model and the settings of a run; `scripts/pla
 and lengths at will, and a run compares them with the machine before it loads anything. Parameters, gradients,
 optimizer and teacher are float32 shards (`model.shard`), forward passes take `hardware.dtype`, the transformers engine
 is one whole model a process, vLLM is shared by `engine.tensor_parallel` processes. Activations of a layer are counted
-tensor by tensor as transformers' Qwen3 saves them, and the tests compare all of it with real ones.
+tensor by tensor as transformers' Qwen3 saves them (`model.body` keeps a fifth to a third less), and the tests compare
+all of it with real ones.
 
 Not covered: models outside the Llama family (the check is skipped), fragmentation, the verifier's processes, and
 whatever else runs on the machine. OVERHEAD was measured on a CPU only.
@@ -137,9 +138,7 @@ class Estimate:
     @property
     def least(self) -> int:
         """With less the run cannot work."""
-        return max(
-            sum(self.surely.get(part, size) for part, size in parts.items()) for parts in self.phases.values()
-        )
+        return max(sum(self.surely.get(part, size) for part, size in parts.items()) for parts in self.phases.values())
 
 
 def estimate(shape: Shape, config: Config, ranks: int, device_bytes: int) -> Estimate:

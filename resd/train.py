@@ -87,7 +87,8 @@ def train(config: Config) -> Path:
         raise UserError(
             f"steps={steps} exceeds the stream of {len(stream)} updates: lower steps, or raise epochs or inner_updates"
         )
-    writable(Path(config.run_dir))
+    if configuration.rank() == 0:  # its directory is everyone's
+        writable(Path(config.run_dir))
     from resd import dist  # torch and transformers, hence not before the checks above
     from resd.forgetting import Forgetting
     from resd.session import Session

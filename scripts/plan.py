@@ -66,7 +66,7 @@ class Machine:
 MACHINES = {
     "h200": Machine(139, 0.4 * 989e12, 0.4 * 989e12, 0.6 * 4.8e12, 5e-3, 50e9, "published peaks, assumed efficiency"),
     "h100": Machine(79, 0.4 * 989e12, 0.4 * 989e12, 0.6 * 3.35e12, 5e-3, 50e9, "published peaks, assumed efficiency"),
-    "cpu": Machine(16, 25e9, 8e9, 10e9, 4e-3, 1e9, "one shared core, nano, built-in engine"),
+    "cpu": Machine(16, 36e9, 16e9, 20e9, 2e-3, 1e9, "CPU seconds of one core, nano with the built-in engine"),
 }
 
 
@@ -190,6 +190,8 @@ def compare(folder: Path, ranks: int, machine: Machine) -> dict[str, Any]:
     run, config = read_run(folder), configuration.read(folder / "config.yaml")
     shape = shape_of(config.model.path)
     rows = [(seconds(shape, config, ranks, lengths, machine), times) for lengths, times in measured(run, config)]
+    if not rows:
+        raise UserError(f"{folder} holds no update yet: give a run that has made some")
     names = list(rows[0][0])
     peaks = [row["perf/peak_memory_gb"] for row in run.rows if "perf/peak_memory_gb" in row]
     guess = estimate(shape, config, ranks, int(machine.memory_gb * GB))

@@ -144,6 +144,17 @@ def test_nothing_to_learn_is_not_a_step(mesh: DeviceMesh) -> None:
     assert learner.update([], 2)["loss"] == 0.0
 
 
+@pytest.mark.parametrize("mini_batches", [1, 2])
+def test_token_losses_add_up_to_the_loss(mesh: DeviceMesh, mini_batches: int) -> None:
+    objective = Objective(LossSettings(importance_cap=None, reduction="sequence_mean"), 1.0, DISTIL, None)
+    batch = [*samples(), *(replace(s, teacher_prompt_ids=None) for s in samples(2))]
+    loss = make(mesh, objective=objective, mini_batches=mini_batches, lr=0.05).update(batch, 1)["loss"]
+    assert [len(s.token_loss or ()) for s in batch] == [len(s.response_ids) for s in batch[:-2]] + [0, 0]
+    means = [s.weight * sum(s.token_loss) / len(s.token_loss) for s in batch if s.token_loss is not None]
+    assert loss == pytest.approx(sum(means) / len(batch), rel=1e-5)
+    assert batch[-1].token_loss is None
+
+
 def test_a_mask_silences_tokens(mesh: DeviceMesh) -> None:
     batch = samples(2)
     half = [replace(s, mask=[t % 2 == 0 for t in range(len(s.response_ids))]) for s in batch]

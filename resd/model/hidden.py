@@ -10,7 +10,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from resd.model.fast import PACKED, tune
+from resd.model import body
 from resd.model.pack import Rows
 
 
@@ -20,18 +20,19 @@ class Policy(nn.Module):
     def __init__(self, lm: Any) -> None:
         super().__init__()
         self.lm = lm
-        self.tuned = tune(lm)
-        self.packed = lm.config._attn_implementation in (PACKED, "flash_attention_2")
+        self.adopted = body.adopt(lm)
+        self.packed = self.adopted or lm.config._attn_implementation == "flash_attention_2"
 
     def forward(
         self, rows: Rows, head: Callable[[Float[Tensor, "T D"], Float[Tensor, "V D"]], Any] | None = None
     ) -> Any:
         """Hidden states [T, D] of the response rows, or `head(hidden_T_D, output_embedding_V_D)` of them."""
-        more = {"lengths": rows.lengths, "predict_T": rows.predict_T} if self.tuned else {}
-        output = self.lm.model(input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False, **more)
-        hidden = output.last_hidden_state
-        hidden_T_D = hidden if self.tuned else hidden.flatten(0, 1)[rows.predict_T]
+        hidden_T_D = body.hidden(self.lm.model, rows) if self.adopted else self._hidden(rows)
         return hidden_T_D if head is None else head(hidden_T_D, self.output_embedding)
+
+    def _hidden(self, rows: Rows) -> Float[Tensor, "T D"]:
+        output = self.lm.model(input_ids=rows.input_ids, position_ids=rows.position_ids, use_cache=False)
+        return output.last_hidden_state.flatten(0, 1)[rows.predict_T]
 
     @property
     def output_embedding(self) -> Float[Tensor, "V D"]:

@@ -1,7 +1,7 @@
 """Samples to micro-batches: which rank computes what, and how sequences lie in one forward pass.
 
 Only the hidden states that predict response tokens are wanted, so the last response token is never fed in. Two layouts:
-one packed row whose `position_ids` restart at each sequence (`fast`, and variable-length attention kernels), and padded
+one packed row whose `position_ids` restart at each sequence (`body`, and variable-length attention kernels), and padded
 rows (right-padded, so that causal attention needs no mask) for any other model.
 """
 
@@ -17,17 +17,18 @@ from torch import Tensor
 class Rows:
     """Input of one forward pass; `predict_T` are flat positions whose hidden states predict the response tokens.
 
-    `lengths` are those of the sequences.
+    `lengths` are those of the sequences, of which each ends in its `counts` tokens that predict.
     """
 
     input_ids: Int[Tensor, "R L"]
     position_ids: Int[Tensor, "R L"] | None
     predict_T: Int[Tensor, " T"]
     lengths: list[int]
+    counts: list[int]
 
     def to(self, device: torch.device) -> "Rows":
         positions = None if self.position_ids is None else self.position_ids.to(device)
-        return Rows(self.input_ids.to(device), positions, self.predict_T.to(device), self.lengths)
+        return Rows(self.input_ids.to(device), positions, self.predict_T.to(device), self.lengths, self.counts)
 
 
 def pack(
@@ -49,7 +50,8 @@ def pack(
     else:
         input_ids = torch.tensor([[*sequence, *[pad_id] * (width - len(sequence))] for sequence in sequences])
         positions = None
-    return Rows(input_ids, positions, torch.tensor(predict, dtype=torch.long), lengths)
+    counts = [len(response) for response in responses] or [0]
+    return Rows(input_ids, positions, torch.tensor(predict, dtype=torch.long), lengths, counts)
 
 
 def plan(lengths: Sequence[int], *, ranks: int, budget: int, packed: bool = False) -> list[list[list[int]]]:

@@ -16,8 +16,8 @@ SCORED_TOKENS = 16_384  # of an update, whose losses are written: some 300 kB
 def write_attempts(run_dir: Path, step: int, attempts: Iterable[Attempt], pieces: Pieces | None = None) -> None:
     """One JSON object a line. `prompt` and `teacher_prompt` are the rendered texts that were tokenised.
 
-    The first attempts with a teacher, up to `SCORED_TOKENS` in all, have `token_loss`, the divergence at each response
-    token (nats, 4 digits), and with `pieces` `token_text`, the tokens' texts, unless these do not join to the response.
+    Attempts with a teacher have `token_loss`, the divergence at each response token (nats, 4 digits), and `token_text`,
+    its text by `pieces`, unless these do not join to the response; both as long as `SCORED_TOKENS` has room for them.
     """
     folder = run_dir / "attempts"
     folder.mkdir(exist_ok=True)
@@ -25,18 +25,17 @@ def write_attempts(run_dir: Path, step: int, attempts: Iterable[Attempt], pieces
     lines = []
     for attempt in attempts:
         record = _record(step, attempt)
-        scored = _scored(attempt, pieces)
-        room -= len(scored.get("token_loss", ()))
-        lines.append(json.dumps(record | scored if room >= 0 else record) + "\n")
+        if attempt.sample is not None and attempt.sample.token_loss is not None and len(attempt.response_ids) <= room:
+            room -= len(attempt.response_ids)
+            record |= _scored(attempt, attempt.sample.token_loss, pieces)
+        lines.append(json.dumps(record) + "\n")
     (folder / f"step_{step:06d}.jsonl").write_text("".join(lines))
 
 
-def _scored(attempt: Attempt, pieces: Pieces | None) -> dict[str, Any]:
-    if attempt.sample is None or attempt.sample.token_loss is None:
-        return {}
-    losses = [float(f"{loss:.4g}") if math.isfinite(loss) else None for loss in attempt.sample.token_loss]
-    texts = pieces(attempt.response_ids) if pieces else []
-    return {"token_loss": losses} | ({"token_text": texts} if "".join(texts) == attempt.response else {})
+def _scored(attempt: Attempt, token_loss: Sequence[float], pieces: Pieces | None) -> dict[str, Any]:
+    losses = [float(f"{loss:.4g}") if math.isfinite(loss) else None for loss in token_loss]
+    texts = pieces(attempt.response_ids) if pieces else None
+    return {"token_loss": losses} | ({"token_text": texts} if texts and "".join(texts) == attempt.response else {})
 
 
 def _record(step: int, attempt: Attempt) -> dict[str, Any]:

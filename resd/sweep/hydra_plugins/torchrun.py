@@ -108,7 +108,7 @@ class TorchrunLauncher(Launcher):
             sys.exit(1)
         return [JobReturn(overrides=list(job.overrides), status=JobStatus.COMPLETED) for job in jobs]
 
-    def _run(self, job: Job, slots: Slots, environment: Mapping[str, str]) -> bool:
+    def _run(self, job: Job, slots: Slots, environment: dict[str, str]) -> bool:
         """Whether it went well; says what did not."""
         print(f"{job.name}: {' '.join(job.overrides)}", flush=True)
         torchrun = ["torch.distributed.run", "--standalone", f"--nproc-per-node={slots.nproc_per_node}"]
@@ -116,7 +116,7 @@ class TorchrunLauncher(Launcher):
             job.log.open("w") as log,
             subprocess.Popen(
                 [sys.executable, "-m", *torchrun, "-m", "resd.train", *job.overrides],
-                env={**os.environ, **environment},
+                env={name: v for name, v in os.environ.items() if not name.startswith("PET_")} | environment,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
