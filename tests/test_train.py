@@ -130,6 +130,8 @@ def test_a_run_directory_holds_what_is_promised(mesh: DeviceMesh, tiny_model: Pa
     assert attempts[0]["prompt"].endswith("<|im_start|>assistant\n")
     assert attempts[0]["teacher_prompt"].endswith("<|im_start|>assistant\n")
     assert attempts[0]["verdict"]["feedback"] in attempts[0]["teacher_prompt"]
+    assert [len(a["token_loss"]) for a in attempts] == [a["tokens"] for a in attempts]
+    assert all("".join(a.get("token_text", [a["response"]])) == a["response"] for a in attempts)
     assert (tmp_path / "config.yaml").is_file()
     assert list((tmp_path / "tensorboard").glob("events*"))
     events = [json.loads(line) for line in (tmp_path / "playbook.jsonl").read_text().splitlines()]
@@ -232,6 +234,9 @@ def test_two_processes_equal_one(tiny_model: Path, tmp_path: Path) -> None:
     a, b = weights(tmp_path / "1", 2), weights(tmp_path / "2", 2)
     for name in a:
         assert (a[name] - b[name]).abs().max() < 1e-4, name
+    files = [(tmp_path / n / "attempts/step_000001.jsonl").read_text().splitlines() for n in ("1", "2")]
+    for left, right in zip(*([json.loads(line)["token_loss"] for line in file] for file in files), strict=True):
+        assert left == pytest.approx(right, rel=0.01, abs=1e-6)
 
 
 def test_an_engine_with_other_weights_is_found_out(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:
