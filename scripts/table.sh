@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-.venv/bin/python}
 OUT=${OUT:-runs/table}
 SEEDS=${SEEDS:-"0 1 2"}
-STEPS=${STEPS:-24}
+STEPS=${STEPS:-16}
 JOBS=${JOBS:-$(nproc)}
 METHODS=${METHODS:-"resd sdpo sdpo_ss grpo no_reflection no_playbook no_solution frozen swapped foreign"}
 
@@ -37,7 +37,7 @@ one() {
     mapfile -t settings < <(overrides "$method")
     [ -e "$folder/done" ] && return
     mkdir -p "$folder"
-    "$PYTHON" -m resd.train "${settings[@]}" steps="$STEPS" seed="$seed" run_dir="$folder" hardware.threads=1 \
+    "$PYTHON" -m resd.train "${settings[@]}" steps="$STEPS" evaluation.every=8 seed="$seed" run_dir="$folder" hardware.threads=1 \
         progress=off >>"$folder/console.log" 2>&1
     touch "$folder/done"
     echo "$method seed $seed: done"
