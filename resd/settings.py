@@ -79,7 +79,7 @@ EngineSettings = Annotated[TransformersSettings | VllmSettings, Field(discrimina
 
 
 class HardwareSettings(Section):
-    """Where the learner runs. `micro_batch_tokens` bounds tokens (and padding) of one forward, `head_chunk` rows of logits."""
+    """Where the learner runs. `micro_batch_tokens` bounds tokens of one forward pass, `head_chunk` rows of logits."""
 
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "bfloat16"]

@@ -2,12 +2,14 @@
 
     python scripts/bench_head.py [--tokens 1024] [--vocabulary 151936] [--hidden 1024] [--topk 100] [--repeats 5]
         [--support tail|renormalise|full] [--chunk N] [--threads N] [--clock wall|cpu] [--trl-python PATH] [--json]
+        [--sweep 256 512 1024 2048 4096 8192]
 
 Loss and gradients (hidden states and student's head) of the reverse KL in float32, unclipped as TRL has no clip. Each
 variant lives in a process of its own, with equal inputs by seed; they take turns, one run at a time. The limit,
-`matmuls`, is the four products alone into memory that exists already. Memory is the peak of resident memory in a first
-run (which also warms up) beyond the inputs and the gradient of the head. A variant that needs whole logits is left out
-where they do not fit. With --json the last line is one object: ratios of medians, and the raw seconds.
+`matmuls`, is the four products alone into memory that exists already; `two_matmuls` are those of the logits, all that
+--support renormalise needs besides its support. Memory is the peak of resident memory in a first run (which also warms
+up) beyond the inputs and the gradient of the head. A variant that needs whole logits is left out where they do not fit.
+With --json the last line is one object: ratios of medians, and the raw seconds; with --sweep `sweep` has one for each.
 
 TRL is installed apart, as it may want other versions: python -m venv trl && trl/bin/pip install torch trl, then
 --trl-python trl/bin/python.
@@ -16,18 +18,16 @@ TRL is installed apart, as it may want other versions: python -m venv trl && trl
 import argparse
 import json
 import platform
-import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from turns import MIB, Variant, measured, serve, take_turns
 
-MIB = 2**20
 LIMIT_TOKENS = 2048  # rows of logits of the bare products; more make them no faster, and need not fit
 WHOLE_LOGITS = 9  # tensors [T, V] that autograd over whole logits may hold at its peak
 
@@ -102,8 +102,16 @@ def _whole_logits(inputs: Inputs, divergence: Callable[[Tensor, Tensor], tuple[T
     return run
 
 
-@torch.no_grad()
 def matmuls(inputs: Inputs, options: argparse.Namespace) -> Callable[[], None]:
+    return _products(inputs, gradient=True)
+
+
+def two_matmuls(inputs: Inputs, options: argparse.Namespace) -> Callable[[], None]:
+    return _products(inputs, gradient=False)
+
+
+@torch.no_grad()
+def _products(inputs: Inputs, gradient: bool) -> Callable[[], None]:
     rows = min(LIMIT_TOKENS, len(inputs.hidden_T_D))
     logits_C_V = torch.empty(rows, len(inputs.weight_V_D))
     d_hidden_T_D, d_weight_V_D = torch.empty_like(inputs.hidden_T_D), torch.empty_like(inputs.weight_V_D)
@@ -115,75 +123,39 @@ def matmuls(inputs: Inputs, options: argparse.Namespace) -> Callable[[], None]:
             out = logits_C_V[: len(hidden_C_D)]
             torch.mm(teacher_C_D, inputs.teacher_V_D.T, out=out)
             torch.mm(hidden_C_D, inputs.weight_V_D.T, out=out)
-            torch.mm(out, inputs.weight_V_D, out=d_hidden_C_D)
-            d_weight_V_D.addmm_(out.T, hidden_C_D, beta=min(number, 1))
+            if gradient:
+                torch.mm(out, inputs.weight_V_D, out=d_hidden_C_D)
+                d_weight_V_D.addmm_(out.T, hidden_C_D, beta=min(number, 1))
 
     return run
 
 
-VARIANTS = {"matmuls": matmuls, "fused": fused, "unfused": unfused, "trl": trl}
+VARIANTS = {"matmuls": matmuls, "two_matmuls": two_matmuls, "fused": fused, "unfused": unfused, "trl": trl}
 
 
-def serve(name: str, options: argparse.Namespace) -> None:
-    """A variant's process: one run for each line of standard input, one JSON object for each run."""
+def child(name: str, options: argparse.Namespace) -> None:
+    """A variant's process."""
     if options.threads:
         torch.set_num_threads(options.threads)
     warm = Inputs(2, 2 * options.topk, options.hidden)
     VARIANTS[name](warm, options)()
     inputs = Inputs(options.tokens, options.vocabulary, options.hidden)
     run = VARIANTS[name](inputs, options)
-    versions = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-    if name == "trl":
-        versions = {"trl": __import__("trl").__version__}
-    print(json.dumps(versions), flush=True)
-    for _ in sys.stdin:
+
+    def once() -> dict[str, float | None]:
         inputs.hidden_T_D.grad = inputs.weight_V_D.grad = None
-        Path("/proc/self/clear_refs").write_text("5")  # the high-water mark starts again from here
-        before = _resident("VmRSS")
-        clock = time.process_time if options.clock == "cpu" else time.perf_counter
-        start = clock()
-        loss = run()
-        seconds = clock() - start
-        beyond = _resident("VmHWM") - before - inputs.weight_V_D.nbytes
-        print(json.dumps({"seconds": seconds, "mib": beyond / MIB, "loss": loss}), flush=True)
+        found = measured(run, options.clock)
+        return found | {"mib": (found["mib"] or 0) - inputs.weight_V_D.nbytes / MIB}
 
-
-def _resident(field: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field))
-
-
-class Variant:
-    """A variant's process as its parent sees it."""
-
-    def __init__(self, name: str, python: str) -> None:
-        command = [python, __file__, *sys.argv[1:], "--serve", name]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.versions = self._read()
-        self.first = self.run()
-        self.seconds: list[float] = []
-
-    def run(self) -> dict[str, float]:
-        assert self.process.stdin is not None
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        return self._read()
-
-    def _read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.process.args} ended early")
-        return json.loads(line)
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
+    versions: dict[str, Any] = {"torch": torch.__version__, "threads": torch.get_num_threads()}
+    serve(once, {"trl": version("trl")} if name == "trl" else versions)
 
 
 def chosen(options: argparse.Namespace) -> dict[str, str]:
     """The interpreter of each variant that can run."""
     python = {"matmuls": sys.executable, "fused": sys.executable}
+    if options.support == "renormalise":
+        python["two_matmuls"] = sys.executable
     available = next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line)
     if 4 * WHOLE_LOGITS * options.tokens * options.vocabulary < 1024 * int(available.split()[1]):
         python["unfused"] = sys.executable
@@ -194,15 +166,12 @@ def chosen(options: argparse.Namespace) -> dict[str, str]:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """All figures of one configuration."""
-    variants = {name: Variant(name, python) for name, python in chosen(options).items()}
-    losses = {name: variant.first["loss"] for name, variant in variants.items() if name != "matmuls"}
+    tokens = ("--tokens", str(options.tokens))
+    variants = {name: Variant(name, python, *tokens) for name, python in chosen(options).items()}
+    losses = {name: variant.first["loss"] for name, variant in variants.items() if "matmuls" not in name}
     if any(abs(loss / losses["fused"] - 1) > 1e-4 for loss in losses.values()):
         raise SystemExit(f"the variants do not compute the same: {losses}")
-    for _ in range(options.repeats):
-        for variant in variants.values():
-            variant.seconds.append(variant.run()["seconds"])
-    for variant in variants.values():
-        variant.process.communicate()
+    take_turns(variants, options.repeats)
 
     def over(name: str, of: Callable[[Variant], float]) -> float | None:
         return of(variants["fused"]) / of(variants[name]) if name in variants else None
@@ -213,12 +182,13 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             for key in ("tokens", "vocabulary", "hidden", "topk", "support", "repeats", "clock")
         },
         "time_over_matmuls": over("matmuls", lambda variant: variant.median),
+        "time_over_two_matmuls": over("two_matmuls", lambda variant: variant.median),
         "time_over_unfused": over("unfused", lambda variant: variant.median),
         "time_over_trl": over("trl", lambda variant: variant.median),
         "memory_over_unfused": over("unfused", lambda variant: variant.first["mib"]),
         "memory_over_trl": over("trl", lambda variant: variant.first["mib"]),
         "median_seconds": {name: variant.median for name, variant in variants.items()},
-        "peak_mib": {name: variant.first["mib"] for name, variant in variants.items() if name != "matmuls"},
+        "peak_mib": {name: variant.first["mib"] for name, variant in variants.items() if "matmuls" not in name},
         "seconds": {name: variant.seconds for name, variant in variants.items()},
         "loss": losses,
         "machine": platform.machine(),
@@ -239,20 +209,27 @@ def main() -> None:
     parser.add_argument(
         "--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a machine that others use too"
     )
+    parser.add_argument("--sweep", type=int, nargs="+", metavar="TOKENS", help="each of these instead of --tokens")
     parser.add_argument("--trl-python", help="interpreter of an environment with TRL")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--serve", choices=sorted(VARIANTS), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
-        serve(options.serve, options)
+        child(options.serve, options)
         return
-    found = measure(options)
-    print(f"T {options.tokens}  V {options.vocabulary}  D {options.hidden}  k {options.topk}  {options.support}")
+    sweep = []
+    for options.tokens in options.sweep or [options.tokens]:
+        sweep.append(measure(options))
+        show(sweep[-1])
+    if options.json:
+        print(json.dumps({"sweep": sweep} if options.sweep else sweep[0]))
+
+
+def show(found: dict[str, Any]) -> None:
+    print(f"T {found['tokens']}  V {found['vocabulary']}  D {found['hidden']}  k {found['topk']}  {found['support']}")
     for name, seconds in found["median_seconds"].items():
         memory = f"{found['peak_mib'][name]:9.0f} MiB" if name in found["peak_mib"] else ""
-        print(f"{name:8s} {seconds:8.2f} s {found['median_seconds']['fused'] / seconds:6.2f} x {memory}")
-    if options.json:
-        print(json.dumps(found))
+        print(f"{name:11s} {seconds:8.2f} s {found['median_seconds']['fused'] / seconds:6.2f} x {memory}", flush=True)
 
 
 if __name__ == "__main__":

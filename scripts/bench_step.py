@@ -2,19 +2,19 @@
 
     PYTHONPATH=. python scripts/bench_step.py [--attempts 32] [--prompt 200 600] [--teacher-prompt 200 600]
         [--response 50 300] [--topk 100] [--repeats 5] [--threads N] [--clock wall|cpu] [--model resd/model/nano]
-        [--trl-python PATH] [--trl-batch 32] [--breakdown] [--memory] [--json]
+        [--vocabulary N] [--trl-python PATH] [--trl-batch 32 8 4] [--breakdown | --memory 256 1024 4096] [--json]
 
 A step is everything between a batch of token ids and the next batch: forward and backward pass of the student, forward
 pass of the teacher, loss, clipping, AdamW, and the step of the teacher's moving average. Neither side generates.
 Both minimise the reverse KL over the student's top k with a tail bucket, unclipped as TRL has no clip, in float32,
 with equal settings of optimizer and average; the losses of all steps are compared, so that a side that does less work
 is found out. Lengths are drawn evenly from the given ranges. TRL pads a batch to its longest prompt and longest
-response; `--trl-batch` is its `per_device_train_batch_size`, the rest is accumulated. Gradient checkpointing, which
-TRL switches on by itself, is off on both sides.
+response; `--trl-batch` is its `per_device_train_batch_size`, the rest is accumulated; the fastest of several counts.
+Gradient checkpointing, which TRL switches on by itself, is off on both sides.
 
-`--breakdown` says where the time of a RESD step goes, `--memory` the peak of memory of one step beyond what is held
-before it, against the length of all responses. TRL is installed apart: python -m venv trl && trl/bin/pip install torch
-trl, then --trl-python trl/bin/python. With --json the last line is one object.
+`--breakdown` says where the time of a RESD step goes. `--memory` gives the peak of a step beyond weights, moments and
+average, for responses of these lengths. TRL is installed apart: python -m venv trl && trl/bin/pip install torch trl,
+then --trl-python trl/bin/python. With --json the last line is one object.
 """
 
 import argparse
@@ -23,14 +23,18 @@ import platform
 import random
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import torch
 from turns import Variant, measured, serve, take_turns
 
 LR, BETAS, CLIP, RATE = 1e-5, (0.9, 0.999), 1.0, 0.05
+WHOLE_LOGITS = 6  # tensors [T, V] that TRL may hold at its peak
 
 
 class Ids(NamedTuple):
@@ -110,8 +114,8 @@ def trl(options: argparse.Namespace) -> Callable[[], float]:
 
     settings = SDPOConfig(
         output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=options.trl_batch,
-        gradient_accumulation_steps=options.attempts // options.trl_batch,
+        per_device_train_batch_size=options.trl_batch[0],
+        gradient_accumulation_steps=options.attempts // options.trl_batch[0],
         num_generations=1,
         max_steps=10**6,
         learning_rate=LR,
@@ -187,6 +191,104 @@ def padded(attempts: list[Ids]) -> dict[str, Any]:
     }
 
 
+def breakdown(options: argparse.Namespace) -> dict[str, float]:
+    """Seconds of the parts of a RESD step, medians; a part inside another one is not counted twice."""
+    import resd.learner
+    from resd.clock import Clock
+
+    learner, samples = build(options)
+    clock = learner.clock = Clock(time.process_time if options.clock == "cpu" else time.perf_counter)
+
+    def timed(owner: Any, name: str, phase: str) -> None:
+        function = getattr(owner, name)
+
+        def run(*arguments: Any, **more: Any) -> Any:
+            with clock(phase):
+                return function(*arguments, **more)
+
+        setattr(owner, name, run)
+
+    timed(learner, "update", "everything else")
+    timed(learner, "_micro_batch", "packing")
+    timed(learner.policy, "forward", "student forward")
+    timed(resd.learner, "fused_head_loss", "head, gradient included")
+    timed(torch.Tensor, "backward", "student backward")
+    timed(torch.nn.utils, "clip_grad_norm_", "optimizer")
+    timed(learner.optimizer, "step", "optimizer")
+    timed(learner.teacher, "update", "moving average")
+    learner.update(samples, 1)
+    clock.read()
+    found = []
+    for step in range(options.repeats):
+        learner.update(samples, 2 + step)
+        found.append({name.removeprefix("time/"): seconds for name, seconds in clock.read().items()})
+    return {name.replace("teacher", "teacher forward"): median(part[name] for part in found) for name in found[0]}
+
+
+def memory(options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """MiB beyond weights, moments and average at the peak of a step, by response length and side."""
+    peaks: dict[str, dict[str, float]] = {}
+    for length in options.memory:
+        sides = {"resd": sys.executable}
+        largest = options.trl_batch[0] * length * options.vocabulary * 4 * WHOLE_LOGITS
+        if options.trl_python and largest < available():
+            sides["trl"] = options.trl_python
+        peaks[str(length)] = {}
+        for side, python in sides.items():
+            variant = Variant(side, python, "--response", str(length), str(length), exact_memory=True)
+            take_turns({side: variant}, 1)
+            peaks[str(length)][side] = variant.runs[0]["mib"]
+        print(f"responses of {length} tokens  ", *(f"{side} {mib:.0f} MiB" for side, mib in peaks[str(length)].items()))
+    return peaks
+
+
+def available() -> int:
+    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line)
+    return 1024 * int(line.split()[1])
+
+
+def another_vocabulary(options: argparse.Namespace, folder: str) -> None:
+    """A random model like `--model` but for its vocabulary becomes the model."""
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    config = AutoConfig.from_pretrained(options.model)
+    if options.vocabulary not in (None, config.vocab_size):
+        config.vocab_size = options.vocabulary
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config, dtype=torch.float32).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(options.model).save_pretrained(folder)
+        options.model = folder
+        sys.argv += ["--model", folder]
+    options.vocabulary = config.vocab_size
+
+
+def compare(options: argparse.Namespace) -> dict[str, Any]:
+    """Both sides in turns; TRL at each of its batch sizes, of which the fastest counts."""
+    variants = {"resd": Variant("resd", sys.executable)}
+    if options.trl_python:
+        for size in options.trl_batch:
+            variants[f"trl_{size}"] = Variant("trl", options.trl_python, "--trl-batch", str(size))
+    take_turns(variants, options.repeats)
+    losses = {name: [run["loss"] for run in (v.first, *v.runs)] for name, v in variants.items()}
+    for name, found in losses.items():
+        if any(abs(a / b - 1) > 1e-3 for a, b in zip(found, losses["resd"], strict=True)):
+            raise SystemExit(f"the sides do not compute the same: resd {losses['resd']}, {name} {found}")
+    seconds = {name: variant.median for name, variant in variants.items()}
+    best = min((name for name in variants if name != "resd"), key=lambda name: seconds[name], default=None)
+    for name, variant in variants.items():
+        speed = options.attempts / variant.median
+        print(f"{name:8} {variant.median:7.2f} s a step {speed:7.2f} samples/s {variant.first['mib']:7.0f} MiB")
+    return {
+        "samples_per_s_over_trl": seconds[best] / seconds["resd"] if best else None,
+        "samples_per_s": {name: options.attempts / middle for name, middle in seconds.items()},
+        "median_seconds": seconds,
+        "peak_mib": {name: variant.first["mib"] for name, variant in variants.items()},
+        "seconds": {name: variant.seconds for name, variant in variants.items()},
+        "loss": losses,
+        "versions": {key: value for variant in variants.values() for key, value in variant.versions.items()},
+    }
+
+
 VARIANTS = {"resd": resd, "trl": trl}
 
 
@@ -198,11 +300,14 @@ def main() -> None:
     parser.add_argument("--topk", type=int, default=100)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--model", default="resd/model/nano")
-    parser.add_argument("--set", action="append", default=[], help="one more override of the configuration of resd")
+    parser.add_argument("--vocabulary", type=int, help="a random model with this many words instead")
+    parser.add_argument("--set", action="append", default=[], help="one more override of RESD's configuration")
     parser.add_argument("--threads", type=int, help="default: what torch takes")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: on a machine others use too")
     parser.add_argument("--trl-python", help="interpreter of an environment with TRL")
-    parser.add_argument("--trl-batch", type=int, default=32)
+    parser.add_argument("--trl-batch", type=int, nargs="+", default=[32, 8, 4])
+    parser.add_argument("--breakdown", action="store_true", help="instead: where the time of a RESD step goes")
+    parser.add_argument("--memory", type=int, nargs="+", metavar="LENGTH", help="instead: peaks at these responses")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--serve", choices=sorted(VARIANTS), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -210,17 +315,25 @@ def main() -> None:
         torch.set_num_threads(options.threads)
     if options.serve:
         run = VARIANTS[options.serve](options)
-        versions = {"torch": torch.__version__, "transformers": __import__("transformers").__version__}
-        serve(lambda: measured(run, options.clock), versions)
+        packages = ["torch", "transformers"] + ["trl"] * (options.serve == "trl")
+        serve(lambda: measured(run, options.clock), {name: version(name) for name in packages})
         return
-    variants = {"resd": Variant("resd", sys.executable)}
-    if options.trl_python:
-        variants["trl"] = Variant("trl", options.trl_python)
-    take_turns(variants, options.repeats)
-    for name, v in variants.items():
-        print(name, v.median, v.seconds, v.first["mib"], [v.first["loss"], *(r["loss"] for r in v.runs)])
-    if "trl" in variants:
-        print("samples_per_s_over_trl", variants["trl"].median / variants["resd"].median)
+    with tempfile.TemporaryDirectory() as folder:
+        another_vocabulary(options, folder)
+        found = {
+            key: getattr(options, key)
+            for key in ("attempts", "prompt", "teacher_prompt", "response", "topk", "vocabulary", "repeats", "clock")
+        } | {"threads": torch.get_num_threads(), "machine": platform.machine()}
+        if options.memory:
+            found["step_peak_mib"] = memory(options)
+        elif options.breakdown:
+            found["breakdown_seconds"] = parts = breakdown(options)
+            for name, seconds in sorted(parts.items(), key=lambda part: -part[1]):
+                print(f"{name:24} {seconds:7.3f} s {100 * seconds / sum(parts.values()):5.1f} %")
+        else:
+            found |= compare(options)
+    if options.json:
+        print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ OUT=${OUT:-runs/table}
 SEEDS=${SEEDS:-"0 1 2"}
 STEPS=${STEPS:-16}
 JOBS=${JOBS:-$(nproc)}
-METHODS=${METHODS:-"resd sdpo sdpo_ss grpo no_reflection no_playbook no_solution frozen swapped foreign"}
+METHODS=${METHODS:-"resd sdpo sdpo_ss sdpo_trial grpo no_reflection no_playbook no_solution frozen swapped foreign"}
 
 # Eight rules of a dialect that the task does not have.
 FOREIGN='["Indent by two.","START leads on by GOTO.","Pullers are called READER_RB.","Write round brackets.","END takes a colon.","Reject with HALT.","Accept with END.","Other colours fall to the node below."]'
@@ -22,6 +22,7 @@ FOREIGN='["Indent by two.","START leads on by GOTO.","Pullers are called READER_
 overrides() {
     case $1 in
         resd | sdpo | sdpo_ss | grpo) echo "algorithm=$1" ;;
+        sdpo_trial) printf 'algorithm=sdpo\nalgorithm.teacher_prompt.previous_trial=true\n' ;;
         no_reflection) echo "algorithm.teacher_prompt.reflection=false" ;;
         no_playbook) echo "algorithm.teacher_prompt.playbook=false" ;;
         no_solution) echo "algorithm.teacher_prompt.solution=false" ;;

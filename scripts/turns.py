@@ -5,6 +5,7 @@ for each line of standard input and prints what `measured` found, so that a busy
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -42,9 +43,13 @@ def serve(run: Callable[[], dict[str, float | None]], versions: Mapping[str, Any
 class Variant:
     """A variant's process as its parent sees it. The first run also warms up; it counts for memory, not for time."""
 
-    def __init__(self, name: str, python: str, *arguments: str) -> None:
+    def __init__(self, name: str, python: str, *arguments: str, exact_memory: bool = False) -> None:
         command = [python, *sys.argv, *arguments, "--serve", name]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        # large blocks go back to the system when they are freed, so that resident memory is memory in use
+        environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(MIB)} if exact_memory else None
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
         self.versions = self._read()
         self.first = self.run()
         self.runs: list[dict[str, Any]] = []

@@ -6,6 +6,7 @@ the sum of exponentials. With p the softmax,
     d loss / d logit_v = p_v d loss / d log_sum + sum over places at v of d loss / d (logit read there)
 
 so autograd runs over the few; p, in the place of the logits, is scaled by one number a token, and the few are added.
+On a CPU the logits become p a few rows at a time, while these are in cache: memory sees one pass, the scaling another.
 A loss that does not depend on log_sum, as with `renormalise`, has a gradient in the few alone. `full` reads every
 logit; autograd then sees whole rows, a few at a time.
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from resd.objectives.distill import Distillation, Stats
 from resd.objectives.logits import Logits
+from resd.objectives.top import top_ids
 
 BLOCK_TOKENS = 8  # whole rows that autograd sees at once
 
@@ -28,7 +30,7 @@ ChunkLoss = Callable[[Float[Tensor, "C"], Float[Tensor, "C"] | None], tuple[Floa
 
 
 class Places(NamedTuple):
-    """A gradient in few logits of each token; an id may occur twice."""
+    """What is read at, or is the gradient in, few logits of each token; an id may occur twice."""
 
     ids_C_N: Int[Tensor, "C N"]
     values_C_N: Float[Tensor, "C N"]
@@ -63,35 +65,33 @@ def loss_and_gradient(
     and added. Logits, already divided by the temperature, are used up. Whole logits of the teacher are made only where
     they are read: to choose the support, or as all of it.
     """
-    log_p_C_V = log_softmax_(logits_C_V)
-    ids_C_N = ids_C[:, None]
+    ids_C_1 = ids_C[:, None]
     if compared is None:
-        return _on_support(log_p_C_V, ids_C_N, None, chunk_loss, None, differentiate)
+        return _on_support(logits_C_V, softmax_(logits_C_V, ids_C_1, None), None, chunk_loss, None, differentiate)
     teacher, distillation = compared
-    if distillation.reads_all(log_p_C_V.shape[-1]):
-        log_q_C_V = log_softmax_(teacher.of(rows))
-        return _on_vocabulary(log_p_C_V, ids_C_N, log_q_C_V, chunk_loss, distillation, differentiate)
+    if distillation.reads_all(logits_C_V.shape[-1]):
+        log_p_C_V, log_q_C_V = log_softmax_(logits_C_V), log_softmax_(teacher.of(rows))
+        return _on_vocabulary(log_p_C_V, ids_C_1, log_q_C_V, chunk_loss, distillation, differentiate)
     if distillation.select == "student":
-        support_C_K = distillation.support_ids(log_p_C_V)
-        log_q_C_K = teacher.logprobs_at(rows, support_C_K)
+        read = softmax_(logits_C_V, ids_C_1, distillation.support_ids)
+        log_q_C_K = teacher.logprobs_at(rows, read.ids_C_N[:, 1:])
     else:
-        log_q_C_V = log_softmax_(teacher.of(rows))
-        support_C_K = distillation.support_ids(log_q_C_V)
-        log_q_C_K = log_q_C_V.gather(-1, support_C_K)
-    ids_C_N = torch.cat([ids_C_N, support_C_K], dim=-1)
-    return _on_support(log_p_C_V, ids_C_N, log_q_C_K, chunk_loss, distillation, differentiate)
+        support_C_K, log_q_C_K = softmax_(teacher.of(rows), ids_C_1[:, :0], distillation.support_ids)
+        read = softmax_(logits_C_V, torch.cat([ids_C_1, support_C_K], dim=-1), None)
+    return _on_support(logits_C_V, read, log_q_C_K, chunk_loss, distillation, differentiate)
 
 
 def _on_support(
-    log_p_C_V: Float[Tensor, "C V"],
-    ids_C_N: Int[Tensor, "C N"],
+    p_C_V: Float[Tensor, "C V"],
+    read: Places,
     log_q_C_K: Float[Tensor, "C K"] | None,
     chunk_loss: ChunkLoss,
     distillation: Distillation | None,
     differentiate: bool,
 ) -> Result:
-    """The loss reads the logits at `ids_C_N`, the sampled ids and then the support."""
-    read_C_N = log_p_C_V.gather(-1, ids_C_N).requires_grad_(differentiate)  # log p are logits whose log_sum is 0
+    """The loss reads log p at `read`, the sampled ids and then the support; the gradient takes the place of p."""
+    ids_C_N, log_p_C_N = read
+    read_C_N = log_p_C_N.requires_grad_(differentiate)  # log p are logits whose log_sum is 0
     log_sum_C_1 = torch.zeros_like(read_C_N[:, :1]).requires_grad_(differentiate)
     divergence_C: Tensor | None = None
     stats: Stats = {}
@@ -107,8 +107,7 @@ def _on_support(
     d_read_C_N, d_log_sum_C_1 = torch.autograd.grad(loss, (read_C_N, log_sum_C_1), allow_unused=True)
     if d_log_sum_C_1 is None:
         return Result(loss.detach(), stats, Places(ids_C_N, d_read_C_N))
-    d_logits_C_V = log_p_C_V.exp_().mul_(d_log_sum_C_1).scatter_add_(-1, ids_C_N, d_read_C_N)
-    return Result(loss.detach(), stats, d_logits_C_V)
+    return Result(loss.detach(), stats, p_C_V.mul_(d_log_sum_C_1).scatter_add_(-1, ids_C_N, d_read_C_N))
 
 
 def _on_vocabulary(
@@ -147,6 +146,34 @@ def _compare_(
         p_B_V = torch.exp(log_p_B_V, out=log_q_B_V)
         torch.addcmul(d_log_p_B_V, p_B_V, d_log_p_B_V.sum(-1, keepdim=True), value=-1, out=log_p_B_V)
     return divergence_B.detach(), stats
+
+
+def softmax_(
+    logits_C_V: Float[Tensor, "C V"],
+    ids_C_N: Int[Tensor, "C N"],
+    choose: Callable[[Float[Tensor, "C V"]], Int[Tensor, "C K"]] | None,
+) -> Places:
+    """Softmax in place of the logits; log-probabilities at `ids_C_N` and at the likely ones that `choose` finds."""
+    step = BLOCK_TOKENS if logits_C_V.device.type == "cpu" else max(1, len(logits_C_V))
+    blocks = zip(logits_C_V.split(step), ids_C_N.split(step), strict=True)
+    ids, logprobs = zip(*(_softmax_(*block, choose) for block in blocks), strict=True)
+    return Places(torch.cat(ids), torch.cat(logprobs))
+
+
+def _softmax_(
+    logits_B_V: Float[Tensor, "B V"],
+    ids_B_N: Int[Tensor, "B N"],
+    choose: Callable[[Float[Tensor, "B V"]], Int[Tensor, "B K"]] | None,
+) -> Places:
+    likely_B_K = top_ids(logits_B_V, 1) if choose is None else choose(logits_B_V)
+    if choose is not None:
+        ids_B_N = torch.cat([ids_B_N, likely_B_K], dim=-1)
+    read_B_N = logits_B_V.gather(-1, ids_B_N)
+    # log_sum from the likeliest word, whose probability cannot vanish
+    largest_B_1, place_B_1 = logits_B_V.gather(-1, likely_B_K).max(-1, keepdim=True)
+    p_B_V = torch.softmax(logits_B_V, dim=-1, out=logits_B_V)
+    log_sum_B_1 = largest_B_1 - p_B_V.gather(-1, likely_B_K.gather(-1, place_B_1)).log()
+    return Places(ids_B_N, read_B_N - log_sum_B_1)
 
 
 def log_softmax_(logits_C_V: Float[Tensor, "C V"]) -> Float[Tensor, "C V"]:

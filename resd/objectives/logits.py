@@ -4,11 +4,15 @@ Results are float32 (float64 for float64 inputs) also for bfloat16. Not covered:
 split across ranks.
 """
 
+import math
+import mmap
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 SLICE = 2048  # words of the vocabulary whose logits exist at once where few are read
+LARGE = 2**22  # bytes from which memory is asked for in large pages
 
 
 class Logits:
@@ -28,8 +32,7 @@ class Logits:
     def of(self, rows: slice) -> Float[Tensor, "C V"]:
         """Logits over temperature; valid until the next call."""
         if self._buffer_C_V is None:
-            shape = (self.chunk_tokens, len(self.weight_V_D))
-            self._buffer_C_V = self.weight_V_D.new_empty(shape, dtype=self.precision)
+            self._buffer_C_V = self._empty(self.chunk_tokens, len(self.weight_V_D))
         logits_C_V = self._buffer_C_V[: rows.stop - rows.start]
         return self._scaled(self.product(self.hidden_T_D[rows], self.weight_V_D.T, out=logits_C_V))
 
@@ -42,9 +45,9 @@ class Logits:
             logits_C_S = self._scaled(self.product(hidden_C_D, self.weight_V_D[start : start + SLICE].T))
             places_C_K = (ids_C_K - start).clamp(0, logits_C_S.shape[-1] - 1)
             found_C_K = torch.where(places_C_K == ids_C_K - start, logits_C_S.gather(-1, places_C_K), found_C_K)
-            # logsumexp in place; the clamp serves a slice that is masked throughout
-            largest_C_1 = logits_C_S.amax(-1, keepdim=True).clamp(min=torch.finfo(self.precision).min)
-            sums.append(largest_C_1 + logits_C_S.sub_(largest_C_1).exp_().sum(-1, keepdim=True).log())
+            # log_softmax is logsumexp in one pass: what it takes from the first logit
+            first_C_1 = logits_C_S[:, :1].clone()
+            sums.append(first_C_1 - torch.log_softmax(logits_C_S, dim=-1, out=logits_C_S)[:, :1])
         return found_C_K - torch.cat(sums, dim=-1).logsumexp(-1, keepdim=True)
 
     def product(
@@ -65,6 +68,15 @@ class Logits:
         if self.weight_V_D.dtype == self.precision:
             return total.addmm_(left, right.to(self.precision))
         return total.add_(self.product(left, right))
+
+    def _empty(self, *shape: int) -> Tensor:
+        """Uninitialised memory. The first touch of small pages would cost as much as a pass over the vocabulary."""
+        size = math.prod(shape) * self.precision.itemsize
+        if self.weight_V_D.is_cuda or size < LARGE or not hasattr(mmap, "MADV_HUGEPAGE"):
+            return self.weight_V_D.new_empty(shape, dtype=self.precision)
+        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory.madvise(mmap.MADV_HUGEPAGE)
+        return torch.frombuffer(memory, dtype=self.precision).view(shape)
 
     def _scaled(self, logits: Tensor) -> Tensor:
         return logits if self.temperature == 1 else logits.div_(self.temperature)
