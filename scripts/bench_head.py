@@ -218,7 +218,8 @@ def main() -> None:
         child(options.serve, options)
         return
     sweep = []
-    for options.tokens in options.sweep or [options.tokens]:
+    for tokens in options.sweep or [options.tokens]:
+        options.tokens = tokens
         sweep.append(measure(options))
         show(sweep[-1])
     if options.json:

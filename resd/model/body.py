@@ -80,13 +80,14 @@ def _attend(
 ) -> Float[Tensor, "M H d"]:
     """Causal attention of the last `counts[i]` tokens of each sequence of `lengths[i]`."""
     parts = zip(queries.split(counts), keys.split(lengths), values.split(lengths), strict=True)
-    return torch.cat([_attend_one(*(part.transpose(0, 1)[None] for part in qkv), scale) for qkv in parts])
+    return torch.cat([_attend_one(q, k, v, scale) for q, k, v in parts])
 
 
 def _attend_one(
-    query: Float[Tensor, "1 H n d"], key: Float[Tensor, "1 K l d"], value: Float[Tensor, "1 K l d"], scale: float
+    query: Float[Tensor, "n H d"], key: Float[Tensor, "l K d"], value: Float[Tensor, "l K d"], scale: float
 ) -> Float[Tensor, "n H d"]:
-    count, length = query.shape[2], key.shape[2]
+    count, length = len(query), len(key)
+    query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
     whole = count == length
     seen = None if whole else torch.ones(count, length, dtype=torch.bool, device=key.device).tril(length - count)
     out = F.scaled_dot_product_attention(
