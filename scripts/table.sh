@@ -17,7 +17,7 @@ JOBS=${JOBS:-$(nproc)}
 METHODS=${METHODS:-"resd sdpo sdpo_ss sdpo_trial grpo no_reflection no_playbook no_solution frozen swapped foreign"}
 
 # Eight rules of a dialect that the task does not have.
-FOREIGN='["Indent by two.","START leads on by GOTO.","Pullers are called READER_RB.","Write round brackets.","END takes a colon.","Reject with HALT.","Accept with END.","Other colours fall to the node below."]'
+FOREIGN='["Headers have no colon.","Indent by two.","Pullers are called READER_RB.","Write round brackets.","The last route is BLANK.","A pair has one id.","Reject with HALT.","Other colours fall to the node below."]'
 
 overrides() {
     case $1 in

@@ -340,16 +340,13 @@ def test_four_products_and_two_buffers_of_logits(support: Any, gradient: bool) -
     assert support == "full" or operations.shapes.count((8, 400)) == 2
 
 
-def test_a_renormalised_divergence_has_two_products_and_two_of_its_support() -> None:
-    part = case(replace(RULE, support="renormalise"), tokens=8, vocabulary=400)
+def test_a_renormalised_divergence_has_two_products() -> None:
+    part = case(replace(RULE, support="renormalise"), tokens=20, vocabulary=400)
     with Operations() as operations:
-        loss, _ = part.fused(8)
-    assert operations.products[:2] == [(8, D, 400), (8, D, 400)]
-    rows, used, _ = operations.products[2]
-    assert operations.products[2:] == [(8, used, D), (used, 8, D)]
-    assert used <= rows * (3 + 1)  # the support and the sampled token
+        loss, _ = part.fused(20)
+    assert operations.products == [(20, D, 400), (20, D, 400)]
     d_weight_V_D = gradients(loss, part.weight_V_D)[0]
-    assert 3 <= (d_weight_V_D != 0).any(-1).sum() <= used
+    assert 3 <= (d_weight_V_D != 0).any(-1).sum() <= 20 * 3
 
 
 def test_logprobs_equal_log_softmax() -> None:

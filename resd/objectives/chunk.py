@@ -24,7 +24,7 @@ from resd.objectives.distill import Distillation, Stats
 from resd.objectives.logits import Logits
 from resd.objectives.top import top_ids
 
-BLOCK_TOKENS = 8  # whole rows that autograd sees at once
+BLOCK_TOKENS = 8  # whole rows that are worked on at once, so that they stay in cache
 
 ChunkLoss = Callable[[Float[Tensor, "C"], Float[Tensor, "C"] | None], tuple[Float[Tensor, ""], Stats]]
 

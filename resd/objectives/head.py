@@ -16,11 +16,12 @@ from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from resd.objectives.chunk import Compared, Places, log_softmax_, loss_and_gradient
+from resd.objectives.chunk import BLOCK_TOKENS, Compared, Places, log_softmax_, loss_and_gradient
 from resd.objectives.distill import Distillation, Stats
 from resd.objectives.logits import Logits
 from resd.types import UserError
@@ -152,17 +153,19 @@ class _Gradients:
             self.d_weight_V_D = head.add_product(self.d_weight_V_D, d_logits.T, head.hidden_T_D[rows])
 
     def _add_places(self, rows: slice, places: Places) -> None:
-        """The same products over those tokens alone that occur in the chunk."""
+        """The same sums over those few words of each token, without a product."""
         head = self.head
-        ids_U, columns_C_N = places.ids_C_N.unique(return_inverse=True)
-        d_logits_C_U = places.values_C_N.new_zeros(len(columns_C_N), len(ids_U))
-        d_logits_C_U.scatter_add_(-1, columns_C_N, places.values_C_N)
         if self.d_hidden_T_D is not None:
-            d_hidden_C_D = head.product(d_logits_C_U, head.weight_V_D[ids_U])
-            self.d_hidden_T_D[rows] = d_hidden_C_D.to(self.d_hidden_T_D.dtype)
+            weights_C_N = places.values_C_N.to(head.weight_V_D.dtype)
+            self.d_hidden_T_D[rows] = F.embedding_bag(
+                places.ids_C_N, head.weight_V_D, per_sample_weights=weights_C_N, mode="sum"
+            ).to(self.d_hidden_T_D.dtype)
         if self.weight_wanted:
             self.d_weight_V_D = self._weight()
-            self.d_weight_V_D.index_add_(0, ids_U, head.product(d_logits_C_U.T, head.hidden_T_D[rows]))
+            parts = (x.split(BLOCK_TOKENS) for x in (*places, head.hidden_T_D[rows].to(head.precision)))
+            for ids_B_N, values_B_N, hidden_B_D in zip(*parts, strict=True):
+                outer_B_N_D = values_B_N[..., None] * hidden_B_D[:, None]
+                self.d_weight_V_D.index_add_(0, ids_B_N.flatten(), outer_B_N_D.flatten(0, 1))
 
     def _weight(self) -> Float[Tensor, "V D"]:
         if self.d_weight_V_D is not None:
