@@ -88,6 +88,8 @@ def build(options: argparse.Namespace) -> tuple[Any, list[Any]]:
         settings = validate(compose("config", changes + options.set))
     mesh = dist.start("cpu")
     student = shard(Policy(load_model(settings.model)), mesh, torch.float32)
+    if settings.hardware.activation_checkpointing:
+        student.lm.train().gradient_checkpointing_enable({"use_reentrant": False})
     teacher = build_teacher(settings, student, mesh, torch.float32)
     objective = build_objective(settings)
     learner = Learner(student, teacher, objective, settings.optimizer, settings.hardware, pad_id=0)

@@ -69,7 +69,12 @@ def test_activation_checkpointing_changes_nothing() -> None:
     rows = pack(PROMPTS, RESPONSES, pad_id=0, packed=True)
     plain, thrifty = Policy(model("qwen3")), Policy(model("qwen3"))
     thrifty.lm.train().gradient_checkpointing_enable({"use_reentrant": False})
+    seen: list[int] = []
+    for policy in (plain, thrifty):
+        gate = policy.lm.model.layers[1].mlp.gate_proj
+        gate.register_forward_pre_hook(lambda *_, policy=policy: seen.append(policy is thrifty))
     expected, found = (gradients(policy.lm, policy(rows)) for policy in (plain, thrifty))
+    assert seen == [False, True, True]
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, msg=name)
 

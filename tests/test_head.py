@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from resd.objectives.distill import Distillation, Stats
 from resd.objectives.head import TeacherHead, TokenLoss, chunked_logprobs, fused_head_loss
+from resd.objectives.logits import LARGE
 from resd.objectives.policy_gradient import policy_gradient
 from resd.objectives.weighting import truncated_importance
 from resd.types import UserError
@@ -159,6 +160,13 @@ def test_equal_to_the_unfused_head_where_the_tail_is_saturated(divergence: str) 
 @pytest.mark.parametrize("select", ["student", "teacher"])
 def test_equal_to_the_unfused_head_over_a_long_vocabulary(select: Any) -> None:
     assert_equal_to_oracle(case(replace(RULE, select=select), vocabulary=700, gradient=True), 4)
+
+
+@pytest.mark.parametrize("select", ["student", "teacher"])
+def test_equal_to_the_unfused_head_in_large_pages(select: Any) -> None:
+    large = case(replace(RULE, select=select), tokens=70, vocabulary=9000, gradient=True)
+    assert 60 * 9000 * 8 > LARGE
+    assert_equal_to_oracle(large, 60)
 
 
 def test_equal_to_the_unfused_head_without_a_teacher() -> None:

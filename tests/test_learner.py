@@ -47,12 +47,18 @@ def samples(count: int = 6, *, teacher: bool = True, advantage: bool = False) ->
 
 
 def make(
-    mesh: DeviceMesh, *, kind: Any = "ema", rate: float = 0.25, objective: Objective | None = None, **changes: Any
+    mesh: DeviceMesh,
+    *,
+    kind: Any = "ema",
+    rate: float = 0.25,
+    objective: Objective | None = None,
+    tied: bool = True,
+    **changes: Any,
 ) -> Learner:
     hardware = HARDWARE.model_copy(update={k: v for k, v in changes.items() if k in HardwareSettings.model_fields})
     optimizer = OPTIMIZER.model_copy(update={k: v for k, v in changes.items() if k in OptimizerSettings.model_fields})
-    student = shard(Policy(tiny.model(0)), mesh, torch.float32)
-    weights = student if kind == "live" else shard(Policy(tiny.model(1)), mesh, torch.float32)
+    student = shard(Policy(tiny.model(0, tied=tied)), mesh, torch.float32)
+    weights = student if kind == "live" else shard(Policy(tiny.model(1, tied=tied)), mesh, torch.float32)
     objective = objective or Objective(LOSS, 1.0, DISTIL, None)
     return Learner(student, Teacher(weights, kind, rate), objective, optimizer, hardware, pad_id=0)
 
@@ -62,9 +68,9 @@ def logits(lm: Any, prompt: Any, response: Any) -> Tensor:
     return lm(whole).logits[0, len(prompt) - 1 : -1]
 
 
-def oracle(batch: list[Sample], objective: Objective) -> tuple[Tensor, dict[str, Tensor]]:
+def oracle(batch: list[Sample], objective: Objective, tied: bool = True) -> tuple[Tensor, dict[str, Tensor]]:
     """Loss and gradients, one sample at a time, whole logits, plain autograd."""
-    student, teacher = tiny.model(0), tiny.model(1)
+    student, teacher = tiny.model(0, tied=tied), tiny.model(1, tied=tied)
     total = torch.zeros(())
     tokens = sum(len(s.response_ids) for s in batch)
     for sample in batch:
@@ -98,9 +104,10 @@ def gradients(learner: Learner, batch: list[Sample]) -> tuple[float, dict[str, T
     return learner.update(batch, 1)["loss"], caught
 
 
+@pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("reduction", ["sequence_mean", "token_mean"])
 @pytest.mark.parametrize("parts", ["distil", "gradient", "both"])
-def test_equals_plain_autograd(mesh: DeviceMesh, reduction: Any, parts: str) -> None:
+def test_equals_plain_autograd(mesh: DeviceMesh, reduction: Any, parts: str, tied: bool) -> None:
     objective = Objective(
         LossSettings(importance_cap=2.0, reduction=reduction),
         0.7,
@@ -108,8 +115,8 @@ def test_equals_plain_autograd(mesh: DeviceMesh, reduction: Any, parts: str) -> 
         CLIP if parts != "distil" else None,
     )
     batch = samples(teacher=parts != "gradient", advantage=parts != "distil")
-    loss, found = gradients(make(mesh, objective=objective), batch)
-    expected_loss, expected = oracle(batch, objective)
+    loss, found = gradients(make(mesh, objective=objective, tied=tied), batch)
+    expected_loss, expected = oracle(batch, objective, tied)
     assert loss == pytest.approx(expected_loss.item(), rel=1e-5)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
