@@ -178,18 +178,25 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
 
     Raises UserError when what makes the run the one it is would change.
     """
-    if not (run_dir / "config.yaml").is_file():
+    file = run_dir / "config.yaml"
+    if not file.is_file():
         return []
-    old_values, new_values = (_flat(c.model_dump(mode="json")) for c in (read(run_dir / "config.yaml"), new))
+    old_values = _flat(OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]
+    new_values = _flat(new.model_dump(mode="json"))
     changed = [key for key in sorted(old_values | new_values) if old_values.get(key) != new_values.get(key)]
+    fixed = [name for name in IDENTITY if any(_within(key, name) for key in old_values)]  # others are younger than it
     for key in changed:
-        if any(key == name or key.startswith(f"{name}.") for name in IDENTITY):
+        if any(_within(key, name) for name in fixed):
             raise UserError(
                 f"run_dir={run_dir} holds a run with {key}={old_values.get(key)}, not {new_values.get(key)}: "
                 "write the same, or choose another run_dir"
             )
     ignored = ("run_dir", "resume", "progress")
     return [f"{key}: {old_values.get(key)} -> {new_values.get(key)}" for key in changed if key not in ignored]
+
+
+def _within(key: str, name: str) -> bool:
+    return key == name or key.startswith(f"{name}.")
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

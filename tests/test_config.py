@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from resd import config
 from resd.config import CONF, Config, validate
@@ -47,6 +48,16 @@ def test_configuration_survives_the_run_directory(tmp_path: Path) -> None:
     settings = load("steps=3", f"run_dir={tmp_path}")
     (tmp_path / "config.yaml").write_text(config.dump(settings))
     assert config.read(tmp_path / "config.yaml") == settings
+
+
+def test_a_run_older_than_a_setting_goes_on(tmp_path: Path) -> None:
+    settings = load(f"run_dir={tmp_path}", "forgetting.every=2", "task@forgetting.task=ifeval")
+    older = settings.model_dump(mode="json")
+    del older["forgetting"], older["engine"]["pipelined"]
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(older))
+    assert "engine.pipelined: None -> False" in config.check_same_run(tmp_path, settings)
+    with pytest.raises(UserError, match="seed=0, not 1"):
+        config.check_same_run(tmp_path, settings.model_copy(update={"seed": 1}))
 
 
 def test_settings_are_frozen() -> None:

@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from resd.context.formats import JsonFormat, LinesFormat
 from resd.context.playbook import Playbook, Style
 from resd.context.render import Prompts
-from resd.context.teacher_prompt import CUT_MARK, SDPO_PARTS, Composed, Parts, TeacherPrompt
+from resd.context.teacher_prompt import CUT_MARK, Composed, Parts, TeacherPrompt
 from resd.types import Attempt, Problem, Reflection, UserError, Verdict
 
 STYLES: list[Style] = ["full", "compact"]
 PROBLEM = "accept RB"
+SDPO_PARTS = Parts(playbook=False, previous_trial=False, reflection=False)
 NONE = Parts(playbook=False, previous_trial=False, feedback=False, reflection=False, solution=False)
 
 

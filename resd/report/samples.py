@@ -58,6 +58,7 @@ def _record(step: int, attempt: Attempt) -> dict[str, Any]:
             "answer": verdict.answer,
             "error": verdict.error,
             "feedback": verdict.feedback,
+            "scores": dict(verdict.scores),
         },
         "reflection": None if reflection is None else {"text": reflection.text, "tags": dict(reflection.tags)},
         "teacher_prompt": attempt.teacher_prompt,
