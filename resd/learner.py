@@ -82,7 +82,7 @@ class Learner:
         self.clock = clock or Clock()
         self.device = torch.device(hardware.device)
         self.optimizer = torch.optim.AdamW(
-            policy.parameters(),
+            [parameter for parameter in policy.parameters() if parameter.requires_grad],
             lr=optimizer.lr,
             betas=optimizer.betas,
             weight_decay=optimizer.weight_decay,

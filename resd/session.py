@@ -22,9 +22,10 @@ from resd.engine.transformers import TransformersEngine
 from resd.evaluate import evaluate
 from resd.forgetting import Forgetting
 from resd.learner import Learner, Objective
+from resd.model.build import blank, build_copy, build_student
 from resd.model.hidden import Policy
 from resd.model.load import Chat, check_context, load_model, read_config
-from resd.model.shard import shard
+from resd.model.shard import layout
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
 from resd.report import perf
@@ -47,18 +48,17 @@ class Session:
         if settings.hardware.threads is not None:
             torch.set_num_threads(settings.hardware.threads)
         self.dtype = getattr(torch, settings.hardware.dtype)
+        mesh = layout(mesh, settings.hardware.shard_processes)
         self.start = self._open_run_dir()
 
         check_context(settings.model, _longest(settings))
         check_memory(settings)
         chat = Chat(settings.model)
-        student = shard(Policy(load_model(settings.model)), mesh, self.dtype)
-        if settings.hardware.activation_checkpointing:
-            student.lm.train().gradient_checkpointing_enable({"use_reentrant": False})
+        student = build_student(settings.model, settings.hardware, mesh, settings.seed)
         self.clock = Clock()
         learner = Learner(
             student,
-            build_teacher(settings, student, mesh, self.dtype),
+            build_teacher(settings, student, mesh),
             objective,
             settings.optimizer,
             settings.hardware,
@@ -83,7 +83,7 @@ class Session:
             task=task,
             model=settings.model,
             chat=chat,
-            engine=build_engine(settings, chat),
+            engine=build_engine(settings, chat, student),
             verifier=Verifier(task, settings.verify.workers, settings.verify.timeout),
             learner=learner,
             log=self.log,
@@ -249,7 +249,7 @@ def check_memory(settings: Config) -> None:
     processes, host = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), plan.main_memory()
     cuda = settings.hardware.device == "cuda"
     free, device = torch.cuda.mem_get_info() if cuda else (host // processes, 0)
-    says = plan.check(plan.estimate(shape, settings, dist.world(), device), free, host, processes)
+    says = plan.check(shape, settings, dist.world(), plan.Room(device, free, host, processes))
     dist.barrier()  # all have looked before one takes anything
     if dist.first():
         print(says, flush=True)
@@ -264,17 +264,18 @@ def build_objective(settings: Config) -> Objective:
     return Objective(settings.loss, settings.rollout.temperature, distillation, algorithm.policy_gradient)
 
 
-def build_teacher(settings: Config, student: Policy, mesh: DeviceMesh, dtype: torch.dtype) -> Teacher | None:
+def build_teacher(settings: Config, student: Policy, mesh: DeviceMesh) -> Teacher | None:
     """The self-teacher, or None for algorithms without one."""
     wanted = settings.algorithm.teacher
     if wanted is None:
         return None
-    policy = student if wanted.kind == "live" else shard(Policy(load_model(settings.model)), mesh, dtype)
+    shared = wanted.kind == "live" or settings.model.lora is not None
+    policy = student if shared else build_copy(settings.model, settings.hardware, mesh, student)
     return Teacher(policy, wanted.kind, wanted.rate)
 
 
-def build_engine(settings: Config, chat: Chat) -> Engine:
-    """Who generates, with the weights of `model.path` until the first sync."""
+def build_engine(settings: Config, chat: Chat, student: Policy | None = None) -> Engine:
+    """Who generates: with the weights of `model.path`, or, where there is a student, with those of the first sync."""
     engine, device = settings.engine, settings.hardware.device
     if isinstance(engine, VllmSettings):
         from resd.engine.vllm import VllmEngine
@@ -282,12 +283,13 @@ def build_engine(settings: Config, chat: Chat) -> Engine:
         return VllmEngine(
             settings.model.path, engine, eos_ids=chat.eos_ids, max_length=_longest(settings), device=device
         )
+    dtype = getattr(torch, engine.dtype)
     return TransformersEngine(
-        load_model(settings.model),
+        blank(settings.model, student, device, dtype) if student else load_model(settings.model),
         eos_ids=chat.eos_ids,
         max_batch=engine.max_batch,
         max_length=_longest(settings),
-        dtype=getattr(torch, engine.dtype),
+        dtype=dtype,
         device=device,
     )
 

@@ -34,11 +34,19 @@ class TaskSettings(Section):
     options: dict[str, Any] = {}
 
 
+class LoraSettings(Section):
+    """Train low-rank adapters on a frozen base: alpha / rank * B A on the linear modules of the layers in `targets`."""
+
+    rank: Positive
+    alpha: Positive
+    targets: Annotated[list[str], Field(min_length=1)]
+
+
 class ModelSettings(Section):
     """`path` is a folder (from here, or from where the project lies) or a Hugging Face id.
 
     `prompts` and `output_format` say how the trainer talks to the model; `max_prompt` bounds the prompts of its other
-    roles (teacher, reflection, curation) in tokens.
+    roles (teacher, reflection, curation) in tokens; `lora` trains adapters (null: all parameters).
     """
 
     path: Annotated[str, AfterValidator(_shipped)]
@@ -47,6 +55,7 @@ class ModelSettings(Section):
     enable_thinking: bool
     attention: Literal["sdpa", "eager", "flash_attention_2"]
     max_prompt: Positive
+    lora: LoraSettings | None = None
 
 
 class TransformersSettings(Section):
@@ -79,7 +88,12 @@ EngineSettings = Annotated[TransformersSettings | VllmSettings, Field(discrimina
 
 
 class HardwareSettings(Section):
-    """Where the learner runs. `micro_batch_tokens` bounds tokens of one forward pass, `head_chunk` rows of logits."""
+    """Where the learner runs. `micro_batch_tokens` bounds tokens of one forward pass, `head_chunk` rows of logits.
+
+    `compile` fuses the element-wise work of layers that take our own forward pass (`model.body`).
+    `shard_processes` share one copy of the parameters (null: all of them). `offload` keeps in main memory the teacher's
+    shards, or `all` of them, with gradients and optimizer (null: nothing).
+    """
 
     device: Literal["cpu", "cuda"]
     dtype: Literal["float32", "bfloat16"]
@@ -87,6 +101,9 @@ class HardwareSettings(Section):
     micro_batch_tokens: Positive
     head_chunk: Positive
     activation_checkpointing: bool
+    compile: bool
+    shard_processes: Positive | None = None
+    offload: Literal["teacher", "all"] | None = None
 
 
 class SamplingSettings(Section):

@@ -1,10 +1,14 @@
 """What reflection adds to a step when responses have a long tail: SDPO, RESD, and RESD pipelined, in one run.
 
-    python scripts/bench_pipeline.py [--json]
+    python scripts/bench_pipeline.py [--step-ms MS] [--json] [engine=vllm …]
 
 Whole updates of the trainer on one device: rollout, verification, reflection, curation, distillation, sync. Lengths are
 drawn from a log-normal distribution, the same for all three, by ending each response after as many tokens; the model
 never ends one itself. The ratio to SDPO is the median over repetitions of ratios within one repetition.
+
+On a CPU every further row and every prompt costs time of its own, so there is little to hide. With `--step-ms` the
+built-in engine sleeps until a decoding step has taken so long: a model of an accelerator, whose steps read the same
+weights for one row as for many.
 """
 
 import argparse
@@ -21,11 +25,13 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from rich.progress import track
+from torch import Tensor
 
 import envs
 from resd import dist
 from resd.config import CONF, validate
 from resd.engine.base import More
+from resd.engine.fused import FusedDecoder
 from resd.session import Session
 from resd.stream import Stream
 from resd.types import Completion, Request
@@ -45,7 +51,7 @@ class LongTail:
         self.replica, self.replicas, self.sync, self.sleep = (
             engine.replica, engine.replicas, engine.sync, engine.sleep,
         )  # fmt: skip
-        engine.eos_ids = frozenset()
+        engine.eos_ids = type(engine.eos_ids)()
 
     def generate(self, requests: Sequence[Request], more: More | None = None) -> Iterator[tuple[int, Completion]]:
         def cut(requests: Sequence[Request]) -> list[Request]:
@@ -58,6 +64,19 @@ class LongTail:
             return request.max_tokens
         drawn = random.Random(request.seed).lognormvariate(math.log(self.options.median), self.options.sigma)
         return max(1, min(request.max_tokens, round(drawn)))
+
+
+def at_least(seconds: float) -> None:
+    """No decoding step of the built-in engine takes less."""
+    whole = FusedDecoder.step
+
+    def step(self: FusedDecoder, ids_B: Tensor) -> Tensor:
+        end = time.perf_counter() + seconds
+        logits_B_V = whole(self, ids_B)
+        time.sleep(max(0.0, end - time.perf_counter()))
+        return logits_B_V
+
+    FusedDecoder.step = step  # type: ignore[method-assign]
 
 
 def session(method: str, folder: Path, options: argparse.Namespace, mesh: Any) -> Session:
@@ -80,12 +99,15 @@ def main() -> None:
     parser.add_argument("--sigma", type=float, default=1.0, help="standard deviation of its logarithm")
     parser.add_argument("--longest", type=int, default=640)
     parser.add_argument("--written", type=int, default=24, help="length of reflections, tags and curations")
+    parser.add_argument("--step-ms", type=float, default=0.0, help="what a decoding step takes at least")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--json", action="store_true", help="one object as the last line")
     parser.add_argument("overrides", nargs="*", help="settings of the runs, such as engine=vllm")
     options = parser.parse_args()
+    at_least(options.step_ms / 1000)
 
     seconds: dict[str, list[float]] = {method: [] for method in METHODS}
+    phases: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
     with tempfile.TemporaryDirectory() as folder, dist.joined("cpu") as mesh:
         sessions = {method: session(method, Path(folder), options, mesh) for method in METHODS}
         problems = sessions["sdpo"].run.task.problems("train")
@@ -95,9 +117,10 @@ def main() -> None:
                 made.run.step = repeat + 1
                 start = time.perf_counter()
                 made.algorithm.update(stream.batch(repeat + 1))
+                taken, parts = time.perf_counter() - start, made.clock.read()
                 if repeat:  # the first warms up
-                    seconds[method].append(time.perf_counter() - start)
-                made.clock.read()
+                    seconds[method].append(taken)
+                    phases[method].append(parts)
         for made in sessions.values():
             made.run.verifier.close()
     result: dict[str, Any] = {f"{method}_s": round(statistics.median(found), 3) for method, found in seconds.items()}
@@ -106,8 +129,15 @@ def main() -> None:
         result[f"{method}_over_sdpo"] = round(statistics.median(ratios), 3)
     for name, value in result.items():
         print(f"{name:24} {value}")
+    middle = {
+        method: {name: statistics.median(each.get(name, 0.0) for each in found) for name in found[-1]}
+        for method, found in phases.items()
+    }
+    for method, parts in middle.items():
+        shown = (f"{name.removeprefix('time/')} {value:.2f}" for name, value in parts.items() if value > 0.005)
+        print(method.ljust(15), *shown)
     if options.json:
-        print(json.dumps(result | {"seconds": seconds}))
+        print(json.dumps(result | {"seconds": seconds, "phases": middle}))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ import argparse
 import json
 import platform
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from turns import Variant, measured, serve, take_turns
 
 LR, BETAS, CLIP, RATE = 1e-5, (0.9, 0.999), 1.0, 0.05
@@ -69,9 +71,7 @@ def build(options: argparse.Namespace) -> tuple[Any, list[Any]]:
     from resd import dist
     from resd.config import CONF, validate
     from resd.learner import Learner
-    from resd.model.hidden import Policy
-    from resd.model.load import load_model
-    from resd.model.shard import shard
+    from resd.model.build import build_student
     from resd.session import build_objective, build_teacher
     from resd.types import Sample
 
@@ -87,10 +87,8 @@ def build(options: argparse.Namespace) -> tuple[Any, list[Any]]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         settings = validate(compose("config", changes + options.set))
     mesh = dist.start("cpu")
-    student = shard(Policy(load_model(settings.model)), mesh, torch.float32)
-    if settings.hardware.activation_checkpointing:
-        student.lm.train().gradient_checkpointing_enable({"use_reentrant": False})
-    teacher = build_teacher(settings, student, mesh, torch.float32)
+    student = build_student(settings.model, settings.hardware, mesh)
+    teacher = build_teacher(settings, student, mesh)
     objective = build_objective(settings)
     learner = Learner(student, teacher, objective, settings.optimizer, settings.hardware, pad_id=0)
     vocabulary = student.lm.config.vocab_size
@@ -102,95 +100,11 @@ def build(options: argparse.Namespace) -> tuple[Any, list[Any]]:
 
 
 def trl(options: argparse.Namespace) -> Callable[[], float]:
-    """TRL's trainer on a batch that is there already, by the calls its own loop makes."""
-    from datasets import Dataset
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl.experimental.sdpo import SDPOConfig, SDPOTrainer
+    """TRL's trainer as `trl_step` drives it."""
+    import trl_step
 
-    lm = AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32, attn_implementation="sdpa")
-    inputs = padded(batch(options, lm.config.vocab_size))
-
-    class Trainer(SDPOTrainer):
-        def _prepare_training_batch(self, _: Any) -> dict[str, Any]:
-            return dict(inputs)
-
-    settings = SDPOConfig(
-        output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=options.trl_batch[0],
-        gradient_accumulation_steps=options.attempts // options.trl_batch[0],
-        num_generations=1,
-        max_steps=10**6,
-        learning_rate=LR,
-        lr_scheduler_type="constant",
-        adam_beta1=BETAS[0],
-        adam_beta2=BETAS[1],
-        weight_decay=0.0,
-        max_grad_norm=CLIP,
-        distillation_mode="topk_logits",
-        distillation_topk=options.topk,
-        distillation_add_tail=True,
-        distillation_alpha=1.0,
-        teacher_update_rate=RATE,
-        gradient_checkpointing=False,
-        bf16=False,
-        use_cpu=True,
-        report_to=[],
-        dataloader_pin_memory=False,
-        disable_tqdm=True,
-    )
-    trainer = Trainer(
-        model=lm,
-        reward_funcs=lambda completions, **_: [0.0] * len(completions),
-        args=settings,
-        train_dataset=Dataset.from_list([{"prompt": "none"}] * options.attempts),
-        processing_class=AutoTokenizer.from_pretrained(options.model),
-    )
-    parts = settings.gradient_accumulation_steps
-    trainer.create_optimizer_and_scheduler(num_training_steps=10**6)
-    model = trainer.model_wrapped = trainer.accelerator.prepare(trainer.model)
-    trainer.optimizer = trainer.accelerator.prepare(trainer.optimizer)
-    trainer.current_gradient_accumulation_steps = parts
-    model.train()
-
-    def run() -> float:
-        loss = sum(float(trainer.training_step(model, inputs, None)) for _ in range(parts))
-        trainer.accelerator.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-        trainer.optimizer.step()
-        trainer.lr_scheduler.step()
-        model.zero_grad()
-        trainer.state.global_step += 1
-        trainer.callback_handler.on_step_end(settings, trainer.state, trainer.control)
-        return loss
-
-    return run
-
-
-def padded(attempts: list[Ids]) -> dict[str, Any]:
-    """The trainer's inputs: prompts padded on the left, responses on the right."""
-
-    def rows(sequences: list[list[int]], left: bool) -> tuple[torch.Tensor, torch.Tensor]:
-        width = max(map(len, sequences))
-        gaps = [[0] * (width - len(row)) for row in sequences]
-        ones = [[1] * len(row) for row in sequences]
-
-        def joined(values: list[list[int]]) -> torch.Tensor:
-            pairs = zip(gaps, values, strict=True)
-            return torch.tensor([gap + row if left else row + gap for gap, row in pairs])
-
-        return joined(sequences), joined(ones)
-
-    prompt_ids, prompt_mask = rows([ids.prompt for ids in attempts], left=True)
-    teacher_ids, teacher_mask = rows([ids.teacher_prompt for ids in attempts], left=True)
-    completion_ids, completion_mask = rows([ids.response for ids in attempts], left=False)
-    return {
-        "prompt_ids": prompt_ids,
-        "prompt_mask": prompt_mask,
-        "completion_ids": completion_ids,
-        "completion_mask": completion_mask,
-        "teacher_input_ids": torch.cat([teacher_ids, completion_ids], dim=1),
-        "teacher_attention_mask": torch.cat([teacher_mask, completion_mask], dim=1),
-        "self_distillation_mask": torch.ones(len(attempts)),
-    }
+    attempts = batch(options, AutoConfig.from_pretrained(options.model).vocab_size)
+    return trl_step.step(options.model, attempts, options.trl_batch[0], options.topk, LR, BETAS, CLIP, RATE)
 
 
 def breakdown(options: argparse.Namespace) -> dict[str, float]:
@@ -251,8 +165,6 @@ def available() -> int:
 
 def another_vocabulary(options: argparse.Namespace, folder: str) -> None:
     """A random model like `--model` but for its vocabulary becomes the model."""
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
     config = AutoConfig.from_pretrained(options.model)
     if options.vocabulary not in (None, config.vocab_size):
         config.vocab_size = options.vocabulary
@@ -267,6 +179,8 @@ def another_vocabulary(options: argparse.Namespace, folder: str) -> None:
 def compare(options: argparse.Namespace) -> dict[str, Any]:
     """Both sides in turns; TRL at each of its batch sizes, of which the fastest counts."""
     variants = {"resd": Variant("resd", sys.executable)}
+    if shutil.which("g++"):
+        variants["resd_compiled"] = Variant("resd", sys.executable, "--set", "hardware.compile=true")
     if options.trl_python:
         for size in options.trl_batch:
             variants[f"trl_{size}"] = Variant("trl", options.trl_python, "--trl-batch", str(size))
@@ -276,12 +190,12 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
         if any(abs(a / b - 1) > 1e-3 for a, b in zip(found, losses["resd"], strict=True)):
             raise SystemExit(f"the sides do not compute the same: resd {losses['resd']}, {name} {found}")
     seconds = {name: variant.median for name, variant in variants.items()}
-    best = min((name for name in variants if name != "resd"), key=lambda name: seconds[name], default=None)
+    best = min((name for name in variants if "trl" in name), key=lambda name: seconds[name], default=None)
     for name, variant in variants.items():
         speed = options.attempts / variant.median
-        print(f"{name:8} {variant.median:7.2f} s a step {speed:7.2f} samples/s {variant.first['mib']:7.0f} MiB")
+        print(f"{name:13} {variant.median:7.2f} s a step {speed:7.2f} samples/s {variant.first['mib']:7.0f} MiB")
     return {
-        "samples_per_s_over_trl": seconds[best] / seconds["resd"] if best else None,
+        "samples_per_s_over_trl": {name: seconds[best] / seconds[name] for name in seconds if best and "resd" in name},
         "samples_per_s": {name: options.attempts / middle for name, middle in seconds.items()},
         "median_seconds": seconds,
         "peak_mib": {name: variant.first["mib"] for name, variant in variants.items()},

@@ -6,7 +6,8 @@
 Memory is `resd.plan`, whose sizes are tested against real ones. Time is arithmetic over a handful of rates (MACHINES):
 a decode step reads the weights once and computes a token of every row, everything else is matrix products. Where a rate
 was measured the table says so; the others are published peaks times an assumed efficiency. Rollouts last as long as
-their longest response. Not covered: verification, evaluation, pipelined reflection, and slow networks between nodes.
+their longest response. Not covered: verification, evaluation, pipelined reflection, offloading, and slow networks
+between nodes.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from pydantic import TypeAdapter
 
 from resd import config as configuration
 from resd.config import Config
-from resd.plan import GB, SIZE, Shape, check, estimate
+from resd.plan import GB, SIZE, Room, Shape, check, estimate, longest_prompt
 from resd.report.read import RunRecord, read_run
 from resd.settings import EngineSettings, VllmSettings
 from resd.types import UserError
@@ -104,7 +105,8 @@ def seconds(shape: Shape, config: Config, ranks: int, lengths: Lengths, machine:
         """FLOP of `times` forward passes over a text of so many tokens, causal attention included."""
         return times * tokens * (2 * shape.computed + 2 * shape.layers * shape.queries * tokens)
 
-    passes = 4 if config.hardware.activation_checkpointing else 3  # forward, twice as much backward, and again forward
+    # forward, as much for gradients of activations and of weights, which an adapter's base has not, and forward again
+    passes = 3 - (config.model.lora is not None) + config.hardware.activation_checkpointing
     share = samples / ranks / machine.flops
     found = {"rollout": decode(samples, lengths.prompt, lengths.response, lengths.longest)}
     if writes:
@@ -139,22 +141,23 @@ def shape_of(path: str) -> Shape:
 def plan(config: Config, ranks: int, lengths: Lengths, machine: Machine, host_gb: float) -> dict[str, Any]:
     """One line of the table."""
     shape, memory = shape_of(config.model.path), int(machine.memory_gb * GB)
-    guess = estimate(shape, config, ranks, memory)
+    room = Room(memory, memory, int(host_gb * GB), min(ranks, 8))
     phases = seconds(shape, config, ranks, lengths, machine)
     try:
-        says = check(guess, memory, int(host_gb * GB), min(ranks, 8))
+        says, fits = check(shape, config, ranks, room), True
     except UserError as error:
-        says = str(error)
+        says, fits = str(error), False
     return {
         "model": config.model.path,
         "parameters": shape.parameters,
         "processes": ranks,
         "response": lengths.response,
-        "memory_gb": {name: sum(parts.values()) / GB for name, parts in guess.phases.items()},
-        "fits": guess.least <= memory
-        and guess.share[0] >= guess.share[1]
-        and guess.host * min(ranks, 8) <= host_gb * GB,
+        "memory_gb": {
+            name: sum(parts.values()) / GB for name, parts in estimate(shape, config, ranks, memory).phases.items()
+        },
+        "fits": fits,
         "says": says,
+        "longest_prompt": longest_prompt(shape, config, ranks, room),
         "step_s": sum(phases.values()),
         "seconds": phases,
         "rates": machine.source,
@@ -250,6 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                     f"{line['model']} on {ranks}, responses of {response}: {line['step_s']:.0f} s an update ({times})"
                 )
                 print(f"    {line['says']}")
+                if line["longest_prompt"]:
+                    print(f"    a row fits with a prompt (model.max_prompt) of up to {line['longest_prompt']:,} tokens")
             print(f"rates of {chosen.machine}: {machine.source}")
     except UserError as error:
         parser.error(str(error))

@@ -1,5 +1,6 @@
 """Our own body against the model as Hugging Face has it."""
 
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -63,6 +64,19 @@ def test_hidden_states_and_gradients_are_the_models(family: str, attention: str)
     assert found.keys() == expected.keys()
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("family", ["qwen2", "qwen3"])  # with and without biases, without and with norms of heads
+def test_compilation_changes_nothing(family: str) -> None:
+    plain, fused = Policy(model(family)), Policy(model(family), compiled=True)
+    for end in (2, 3):  # lengths of another batch
+        rows = pack(PROMPTS[:end], RESPONSES[:end], pad_id=0, packed=True)
+        expected_T_D, found_T_D = plain(rows), fused(rows)
+        torch.testing.assert_close(found_T_D, expected_T_D, rtol=1e-5, atol=1e-5)
+        expected, found = (gradients(p.lm, hidden) for p, hidden in ((plain, expected_T_D), (fused, found_T_D)))
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-4, msg=name)
 
 
 def test_activation_checkpointing_changes_nothing() -> None:
@@ -135,3 +149,25 @@ def test_a_sequence_without_response_is_only_read() -> None:
     policy = Policy(model("qwen3"))
     found_T_D = policy(pack([*PROMPTS, [3, 4]], [*RESPONSES, []], pad_id=0, packed=True))
     torch.testing.assert_close(found_T_D, alone(model("qwen3")), rtol=1e-5, atol=1e-5)
+
+
+def test_without_masks_attention_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU."""
+    rows = pack([*PROMPTS, [3, 4]], [*RESPONSES, []], pad_id=0, packed=True)
+    policies = Policy(model("qwen3")), Policy(model("qwen3"))
+    expected_T_D = policies[0](rows)
+    calls: list[bool] = []
+    attention = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        "torch.nn.functional.scaled_dot_product_attention",
+        lambda *x, **more: (calls.append(more["is_causal"]), attention(*x, **more))[1],
+    )
+    monkeypatch.setattr("resd.model.body.MASKED", set())
+    found_T_D = policies[1](rows)
+    assert all(calls)
+    torch.testing.assert_close(found_T_D, expected_T_D, rtol=1e-5, atol=1e-5)
+    expected, found = (
+        gradients(policy.lm, hidden) for policy, hidden in zip(policies, (expected_T_D, found_T_D), strict=True)
+    )
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)

@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import yaml
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
+from resd.config import CONF
 from resd.learner import Learner, Objective
 from resd.model.hidden import Policy
 from resd.model.shard import full_tensors, shard
@@ -18,9 +20,8 @@ from resd.objectives.distill import Distillation
 from resd.settings import HardwareSettings, LossSettings, OptimizerSettings, PolicyGradientSettings
 from resd.types import Sample
 
-HARDWARE = HardwareSettings(
-    device="cpu", dtype="float32", threads=None, micro_batch_tokens=64, head_chunk=5, activation_checkpointing=False
-)
+CPU = yaml.safe_load((CONF / "hardware" / "cpu.yaml").read_text())
+HARDWARE = HardwareSettings(**CPU | {"micro_batch_tokens": 64, "head_chunk": 5})
 OPTIMIZER = OptimizerSettings(lr=1e-3, betas=(0.9, 0.999), weight_decay=0.01, warmup=0, grad_clip=1.0, mini_batches=1)
 LOSS = LossSettings(importance_cap=2.0, reduction="sequence_mean")
 CLIP = PolicyGradientSettings(clip_low=0.2, clip_high=0.28, dual_clip=3.0)

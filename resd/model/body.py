@@ -2,15 +2,17 @@
 
 - Sequences lie in one packed row without padding. Each is one causal attention call of its own, where Hugging Face's
   `sdpa` would build a mask over all pairs of tokens of the row.
-- After its keys and values, the last layer sees only the rows whose hidden states are wanted.
-- Norm, rotation and gated unit are autograd functions that keep few tensors and take few passes.
+- After its attention, the last layer sees only the rows whose hidden states are wanted.
+- Norm, rotation and gated unit are autograd functions that keep few tensors and take few passes; torch.compile can
+  fuse them further.
 
 Layers stay the modules they are, so that sharding, checkpointing and names do not change. Other families, and attention
 that is not `sdpa`, keep the forward pass of Hugging Face. Not covered: dropout, which these models are trained without.
 """
 
-from types import MethodType
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,15 +23,29 @@ from torch.autograd.function import once_differentiable
 from resd.engine.fused import supports
 from resd.model.pack import Rows
 
+MASKED = {"cpu"}  # a GPU has no kernel for a mask and shared key heads but one that holds all scores
 Rope = tuple[Float[Tensor, "N 1 d"], Float[Tensor, "N 1 d"]]
 
 
-def adopt(lm: Any) -> bool:
-    """Give the layers of `lm` this forward pass, if it computes the same; `hidden` then runs it."""
+class Stages(NamedTuple):
+    """The work of a layer before and after its attention."""
+
+    before: Callable[..., tuple[Tensor, Tensor, Tensor]]
+    after: Callable[..., Tensor]
+
+
+def adopt(lm: Any, compiled: bool = False) -> bool:
+    """Give the layers of `lm` this forward pass, if it computes the same; `hidden` then runs it.
+
+    `compiled` has torch.compile fuse what lies between matrix products and attention: once for all layers and lengths.
+    """
     if lm.config._attn_implementation != "sdpa" or not supports(lm):
         return False
+    stages = Stages(_before, _after)
+    if compiled:
+        stages = Stages(torch.compile(_before, dynamic=True), torch.compile(_after, dynamic=True))
     for layer in lm.model.layers:
-        layer.forward = MethodType(_layer, layer)
+        layer.forward = partial(_layer, stages, layer)
     return True
 
 
@@ -49,19 +65,33 @@ def _rope(body: Any, x_N_D: Float[Tensor, "N D"], rows: Rows) -> Rope:
     return cos_1_N_d[0, :, None], sin_1_N_d[0, :, None]
 
 
-def _layer(layer: Any, x_N_D: Float[Tensor, "N D"], rope: Rope, rows: Rows, last: bool) -> Tensor:
-    attention, mlp = layer.self_attn, layer.mlp
-    h_N_D = _norm(x_N_D, layer.input_layernorm)
-    keys = _heads(h_N_D, attention, "k", rope)
-    values = attention.v_proj(h_N_D).unflatten(-1, (-1, attention.head_dim))
+def _layer(
+    stages: Stages, layer: Any, x_N_D: Float[Tensor, "N D"], rope: Rope, rows: Rows, last: bool
+) -> Float[Tensor, "M D"]:
+    attention = layer.self_attn
+    queries, keys, values = stages.before(x_N_D, layer.input_layernorm, attention, rope)
+    counts = rows.lengths
     if last:
-        x_N_D, h_N_D = x_N_D[rows.predict_T], h_N_D[rows.predict_T]
-        rope = rope[0][rows.predict_T], rope[1][rows.predict_T]
-    queries = _heads(h_N_D, attention, "q", rope)
-    mixed = _attend(queries, keys, values, rows.counts if last else rows.lengths, rows.lengths, attention.scaling)
-    x_N_D = x_N_D + attention.o_proj(mixed.flatten(1))
-    h_N_D = _norm(x_N_D, layer.post_attention_layernorm)
-    return x_N_D + mlp.down_proj(_Gate.apply(mlp.gate_proj(h_N_D), mlp.up_proj(h_N_D)))
+        x_N_D, queries, counts = x_N_D[rows.predict_T], queries[rows.predict_T], rows.counts
+    mixed = _attend(queries, keys, values, counts, rows.lengths, attention.scaling)
+    return stages.after(x_N_D, mixed, attention, layer.post_attention_layernorm, layer.mlp)
+
+
+def _before(
+    x_N_D: Float[Tensor, "N D"], norm: Any, attention: Any, rope: Rope
+) -> tuple[Float[Tensor, "N H d"], Float[Tensor, "N K d"], Float[Tensor, "N K d"]]:
+    """Queries, keys and values."""
+    h_N_D = _norm(x_N_D, norm)
+    values = attention.v_proj(h_N_D).unflatten(-1, (-1, attention.head_dim))
+    return _heads(h_N_D, attention, "q", rope), _heads(h_N_D, attention, "k", rope), values
+
+
+def _after(
+    x_M_D: Float[Tensor, "M D"], mixed: Float[Tensor, "M H d"], attention: Any, norm: Any, mlp: Any
+) -> Float[Tensor, "M D"]:
+    x_M_D = x_M_D + attention.o_proj(mixed.flatten(1))
+    h_M_D = _norm(x_M_D, norm)
+    return x_M_D + mlp.down_proj(_Gate.apply(mlp.gate_proj(h_M_D), mlp.up_proj(h_M_D)))
 
 
 def _heads(h_N_D: Float[Tensor, "N D"], attention: Any, name: str, rope: Rope) -> Float[Tensor, "N H d"]:
@@ -87,6 +117,9 @@ def _attend_one(
     query: Float[Tensor, "n H d"], key: Float[Tensor, "l K d"], value: Float[Tensor, "l K d"], scale: float
 ) -> Float[Tensor, "n H d"]:
     count, length = len(query), len(key)
+    if count < length and query.device.type not in MASKED:  # ask for the tokens before, too, and drop their answers
+        query = F.pad(query, (0, 0, 0, 0, length - count, 0))
+        return _attend_one(query, key, value, scale)[length - count :]
     query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
     whole = count == length
     seen = None if whole else torch.ones(count, length, dtype=torch.bool, device=key.device).tril(length - count)

@@ -17,10 +17,10 @@ from resd.model.pack import Rows
 class Policy(nn.Module):
     """Wraps a Hugging Face causal language model. `packed` is the layout of rows that it wants."""
 
-    def __init__(self, lm: Any) -> None:
+    def __init__(self, lm: Any, compiled: bool = False) -> None:
         super().__init__()
         self.lm = lm
-        self.adopted = body.adopt(lm)
+        self.adopted = body.adopt(lm, compiled)
         self.packed = self.adopted or lm.config._attn_implementation == "flash_attention_2"
 
     def forward(

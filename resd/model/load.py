@@ -29,10 +29,8 @@ class Chat:
         self.thinking_opened = self.render([{"role": "user", "content": ""}]).rstrip().endswith("<think>")
 
     def _end_of_turn(self, path: str) -> list[int]:
-        try:
-            declared = GenerationConfig.from_pretrained(path).eos_token_id
-        except OSError:
-            declared = None
+        generation = _generation_config(path)
+        declared = None if generation is None else generation.eos_token_id
         ids = declared if declared is not None else self.tokenizer.eos_token_id
         if ids is None:
             raise UserError(f"model.path={path} names no end-of-turn token: set eos_token_id in generation_config.json")
@@ -87,6 +85,22 @@ def load_model(settings: ModelSettings) -> Any:
     return _read(
         AutoModelForCausalLM, settings.path, dtype=torch.float32, attn_implementation=settings.attention
     ).eval()
+
+
+def outline(settings: ModelSettings, dtype: torch.dtype = torch.float32) -> Any:
+    """The model without values, in evaluation mode: its parameters and buffers are on the meta device."""
+    config = _read(AutoConfig, settings.path)
+    with torch.device("meta"):
+        lm = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=settings.attention).eval()
+    lm.generation_config = _generation_config(settings.path) or lm.generation_config
+    return lm
+
+
+def _generation_config(path: str) -> GenerationConfig | None:
+    try:
+        return GenerationConfig.from_pretrained(path)
+    except OSError:
+        return None
 
 
 def _read(kind: Any, path: str, **options: Any) -> Any:

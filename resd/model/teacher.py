@@ -11,25 +11,35 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from resd.model import lora
 from resd.model.hidden import Policy
 from resd.model.pack import Rows
 from resd.model.shard import local_tensors, reshard, whole_or_local
 
 
 class Teacher:
-    """Scores responses. `policy` are its own sharded weights, or the student's when `kind` is `live`."""
+    """Scores responses. `policy` are its own sharded weights, or the student's when `kind` is `live`.
+
+    An adapted student's policy holds the adapters of both.
+    """
 
     def __init__(self, policy: Policy, kind: Literal["frozen", "ema", "live"], rate: float) -> None:
         self.policy = policy
         self.kind = kind
         self.rate = rate
-        if kind != "live":
+        self.owner: lora.Owner = "student" if kind == "live" else "teacher"
+        if kind != "live" and not lora.is_adapted(policy):
             policy.requires_grad_(False)
 
     @torch.no_grad()
     def hidden(self, rows: Rows) -> Float[Tensor, "T D"]:
         """Hidden states of the response rows in the teacher's context."""
-        return self.policy(rows)
+        with lora.speaking(self.policy.lm, self.owner):
+            return self.policy(rows)
+
+    def weights(self) -> dict[str, Tensor]:
+        """What it has besides the student, by name: its parameters, or its adapter's; nothing for a live teacher."""
+        return {} if self.kind == "live" else dict(lora.weights(self.policy, "teacher"))
 
     @torch.no_grad()
     def output_embedding(self) -> Float[Tensor, "V D"]:
@@ -42,4 +52,6 @@ class Teacher:
         reshard(self.policy)
         if self.kind == "ema":
             reshard(student)
-            torch._foreach_lerp_(local_tensors(self.policy), local_tensors(student), self.rate)
+            own = local_tensors(self.weights().values())
+            theirs = local_tensors(lora.weights(student, "student").values())
+            torch._foreach_lerp_(own, [new.to(old.device) for old, new in zip(own, theirs, strict=True)], self.rate)

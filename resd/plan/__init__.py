@@ -1,0 +1,11 @@
+"""What one process of a run will hold in memory, from the shapes alone: nothing is loaded to know it.
+
+Pure functions over the sizes of a model (`shape`) and the settings of a run (`estimate`). A run compares them with the
+machine before it loads anything (`check`); `scripts/plan.py` prints them for models, devices and lengths at will.
+"""
+
+from resd.plan.check import Room, check, longest_prompt, main_memory
+from resd.plan.estimate import GB, SIZE, Estimate, estimate
+from resd.plan.shape import Shape
+
+__all__ = ["GB", "SIZE", "Estimate", "Room", "Shape", "check", "estimate", "longest_prompt", "main_memory"]

@@ -1,0 +1,159 @@
+"""What a process holds in each phase of a run.
+
+Parameters, gradients, optimizer and teacher are float32 shards (`model.shard`), of which `hardware.shard_processes`
+make a whole; an adapter has gradients and an optimizer of its own size, and the teacher's is another one. Forward
+passes take `hardware.dtype`, the built-in engine is one whole model a process, vLLM is shared by
+`engine.tensor_parallel` processes. Only the first process reads a whole model.
+
+Not covered: fragmentation, the verifier's processes, and whatever else runs on the machine. OVERHEAD was measured on a
+CPU only.
+"""
+
+from dataclasses import dataclass
+
+from resd.config import Config
+from resd.plan.shape import Shape
+from resd.settings import VllmSettings
+
+GB = 2**30
+SIZE = {"float32": 4, "bfloat16": 2}
+OVERHEAD = {"cpu": GB // 2, "cuda": GB}  # interpreter and libraries; CUDA context and communication buffers (a guess)
+OFFLOADED = {None: (), "teacher": ("teacher",), "all": ("parameters", "teacher", "optimizer", "gradients")}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Bytes of one process: for each phase what it holds then, at most.
+
+    `surely` has, for parts that depend on how long texts get, what they take at least. `host` is the main memory beside
+    a GPU of the first process and of any other; `share` what vLLM may take of a GPU and what it must have, (0, 0)
+    without one.
+    """
+
+    phases: dict[str, dict[str, int]]
+    surely: dict[str, int]
+    host: tuple[int, int]
+    share: tuple[int, int]
+
+    @property
+    def worst(self) -> str:
+        """The phase of the peak."""
+        return max(self.phases, key=lambda phase: sum(self.phases[phase].values()))
+
+    @property
+    def peak(self) -> int:
+        return sum(self.phases[self.worst].values())
+
+    @property
+    def least(self) -> int:
+        """With less the run cannot work."""
+        return max(sum(self.surely.get(part, size) for part, size in parts.items()) for parts in self.phases.values())
+
+
+def estimate(shape: Shape, config: Config, ranks: int, device_bytes: int) -> Estimate:
+    """What the first of `ranks` processes holds. `device_bytes` is the size of its GPU (vLLM takes a share of it)."""
+    hardware, engine = config.hardware, config.engine
+    size, whole, tensor = SIZE[hardware.dtype], 4 * shape.parameters, 4 * shape.largest
+    cuda = hardware.device == "cuda"
+    shards = _shards(shape, config, ranks)
+    away = OFFLOADED[hardware.offload] if cuda else ()
+    offloaded = sum(shards.get(part, 0) for part in away)
+    near = {part: held for part, held in shards.items() if part not in away}
+    libraries, gradients = {"libraries": OVERHEAD[hardware.device]}, {"gradients": near.pop("gradients", 0)}
+    staged, saved = _checkpoint(shape, config, ranks), size * shape.parameters
+    trained = libraries | near | ({} if cuda else {"checkpoint": staged + saved})
+    weights, cache, row = _engine(shape, config, ranks)
+    generating, resident, share = {"engine": weights, "cache": cache}, {"engine": weights}, (0, 0)
+    if isinstance(engine, VllmSettings):
+        resident = {} if cuda else generating  # on a GPU it sleeps while the student learns
+        if cuda:
+            share = (int(engine.gpu_memory * device_bytes), weights + row)
+            generating = {"engine": share[0]}
+        row = cache
+    reading = {"parameters": near.get("parameters", 0)} if cuda else {"a model as it is read": whole}
+    forward = _forward(shape, config)
+    activations = _activations(shape, config, ranks)
+    each = OVERHEAD["cpu"] + offloaded + staged
+    return Estimate(
+        phases={
+            "loading": libraries | reading | {"a tensor as it is given out": tensor},
+            "generating": trained | generating,
+            "learning": trained | resident | gradients | {"activations": activations[1]} | forward,
+        },
+        surely={"cache": row, "activations": activations[0]},
+        host=(max(OVERHEAD["cpu"] + whole, each + saved), each) if cuda else (0, 0),
+        share=share,
+    )
+
+
+def _teaches(config: Config) -> bool:
+    """Whether the teacher has weights of its own."""
+    return config.algorithm.teacher is not None and config.algorithm.teacher.kind != "live"
+
+
+def _adapter(shape: Shape, config: Config) -> int:
+    lora = config.model.lora
+    return 0 if lora is None else shape.adapter(lora.rank, lora.targets)
+
+
+def _shards(shape: Shape, config: Config, ranks: int) -> dict[str, int]:
+    """Bytes of the float32 shards of one process."""
+    sharers, adapter = config.hardware.shard_processes or ranks, _adapter(shape, config)
+    trained = adapter or shape.parameters
+    numbers = {"parameters": shape.parameters + 2 * adapter, "optimizer": 2 * trained, "gradients": trained}
+    if _teaches(config) and not adapter:
+        numbers["teacher"] = shape.parameters
+    return {part: 4 * count // sharers for part, count in numbers.items()}
+
+
+def _checkpoint(shape: Shape, config: Config, ranks: int) -> int:
+    """Bytes of the copies from which one process writes its part of the state: weights, optimizer and teacher."""
+    trained = _adapter(shape, config) or shape.parameters
+    return 4 * (3 + _teaches(config)) * trained // (config.hardware.shard_processes or ranks)
+
+
+def _engine(shape: Shape, config: Config, ranks: int) -> tuple[int, int, int]:
+    """Bytes of the engine's weights on one process, of its cache at most, and of one long row of it."""
+    engine, rollout, size = config.engine, config.rollout, SIZE[config.engine.dtype]
+    longest = max(rollout.max_prompt, config.model.max_prompt) + rollout.max_response
+    weights, token = size * shape.parameters, shape.cache(size)
+    if isinstance(engine, VllmSettings):
+        packed = 2 if config.hardware.device == "cpu" else 1
+        shared = engine.tensor_parallel
+        return packed * weights // shared, engine.kv_cache_gb * GB, longest * token // shared
+    attempts = engine.max_batch * (rollout.max_prompt + rollout.max_response)  # an evaluation fills every row
+    writing = min(engine.max_batch, _samples(config, ranks)) * longest  # reflections have longer prompts
+    return weights, max(attempts, writing) * token, longest * token
+
+
+def _activations(shape: Shape, config: Config, ranks: int) -> tuple[int, int]:
+    """Bytes that a micro-batch keeps for its backward pass if all texts are as long as they may be, and at most."""
+    hardware, rollout, size = config.hardware, config.rollout, SIZE[config.hardware.dtype]
+    teacher = config.algorithm.teacher is not None
+    own = rollout.max_prompt + rollout.max_response
+    longest = config.model.max_prompt + rollout.max_response if teacher else own  # a row is as wide as its longer side
+    samples, rows = _samples(config, ranks), max(1, hardware.micro_batch_tokens // longest)
+    saved = shape.saved(size)
+    layers = shape.layers * (size * shape.width if hardware.activation_checkpointing else saved)
+    usual, most = min(rows, samples) * own, max(own, min(hardware.micro_batch_tokens, samples * own))
+    reading = teacher * min(rows, samples) * longest * saved  # a layer in the making; nothing is kept of it
+    return max(usual * (layers + saved), reading), max(most * (layers + saved), reading)
+
+
+def _forward(shape: Shape, config: Config) -> dict[str, int]:
+    """Bytes of gathered parameters, and of the head's logits and gradient."""
+    objective, size = config.algorithm.objective, SIZE[config.hardware.dtype]
+    models = 1 + (_teaches(config) and config.model.lora is None)
+    cast = size if size < 4 else 0
+    reads_all = objective is not None and (objective.select == "teacher" or objective.support == "full")
+    logits = config.hardware.head_chunk * (4 * (1 + reads_all) + cast)
+    layers = shape.layer() * (2 * size + size + 4)  # two in flight, and a gradient with its float32 copy
+    return {
+        "gathered": shape.embeddings * size * models + layers,
+        "head": shape.vocabulary * (logits + shape.width * (4 + cast) * models),
+    }
+
+
+def _samples(config: Config, ranks: int) -> int:
+    """Samples of an update on one process."""
+    return -(-config.batch_size * config.algorithm.group // ranks)
