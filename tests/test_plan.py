@@ -263,8 +263,13 @@ def test_a_prompt_beyond_the_machine_is_refused_with_what_fits() -> None:
     assert longest > 70_000
     assert longest_prompt(size, settings, 8, Room(70 * GB, 70 * GB, 2000 * GB, 8)) < longest
     assert "memory of a process" in sentence("qwen3_4b_thinking", *VLLM, f"model.max_prompt={longest}")
-    with pytest.raises(UserError, match=f"model.max_prompt={longest + 1} is more than fits.* at most {longest}, "):
+    with pytest.raises(UserError, match=f"max_prompt={longest + 1} is more .* at most {longest}, or lower "):
         sentence("qwen3_4b_thinking", *VLLM, f"model.max_prompt={longest + 1}")
+
+
+def test_a_prompt_beyond_vllms_share_asks_for_more_of_it() -> None:
+    with pytest.raises(UserError, match=r"max_prompt=\d+ is more .* or raise engine\.gpu_memory"):
+        sentence("qwen3_4b_thinking", *VLLM, "engine.gpu_memory=0.1", "model.max_prompt=400000")
 
 
 def parts(*overrides: str, ranks: int = 8) -> dict[str, int]:
@@ -316,7 +321,7 @@ def test_only_the_first_process_reads_a_whole_model() -> None:
     size = script.shape_of(settings.model.path)
     guess = estimate(size, settings, 8, 139 * GB)
     assert guess.phases["loading"]["parameters"] == 4 * size.parameters // 8
-    assert guess.phases["loading"]["a tensor as it is given out"] == 4 * 128 * 2 * 768 * 2048
+    assert guess.phases["loading"]["a tensor as it is given out"] == 4 * 128 * 2 * 768 * 2048 * 9 // 8
     first, other = guess.host
     assert first - other <= 4 * size.parameters < first
 
@@ -337,6 +342,18 @@ def test_a_model_beyond_the_machine_is_refused_before_it_is_read(tmp_path: Path)
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: a process needs ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_prompt_beyond_the_machine_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    file = tiny.save(tmp_path / "model") / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_position_embeddings": 10**12}))
+    (tmp_path / "model" / "model.safetensors").unlink()
+    arguments = [f"model.path={tmp_path / 'model'}", f"run_dir={tmp_path / 'run'}", f"model.max_prompt={10**10}"]
+    command = [sys.executable, "-m", "resd.train", *arguments]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: model.max_prompt={10**10} is more than fits, even one prompt")
     assert len(done.stderr.splitlines()) == 1
 
 

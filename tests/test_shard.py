@@ -1,5 +1,6 @@
 """Loading, sharding by groups, and offloading: the values are those of the file, whoever holds them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import tiny
 import torch
 import yaml
 from test_learner import HARDWARE
-from test_train import SMALL, environment, metrics, of_kind, run, same_end, weights
+from test_train import SMALL, command, environment, finish, metrics, of_kind, run, same_end, weights
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
@@ -134,6 +135,13 @@ def test_weights_that_cannot_be_read_are_one_sentence(mesh: DeviceMesh, tmp_path
         build_student(settings(tmp_path), hardware(), mesh)
 
 
+def test_weights_that_are_not_those_of_the_configuration_are_one_sentence(mesh: DeviceMesh, tmp_path: Path) -> None:
+    file = tiny.save(tmp_path, tied=False) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"tie_word_embeddings": True}))
+    with pytest.raises(UserError, match=r"does not describe.*lm_head\.weight.*correct tie_word_embeddings"):
+        build_student(settings(tmp_path), hardware(), mesh)
+
+
 def test_groups_must_fill_the_world(mesh: DeviceMesh) -> None:
     assert layout(mesh, None) is layout(mesh, 1) is mesh
     with pytest.raises(UserError, match=r"hardware\.shard_processes=3 does not divide the 1 processes"):
@@ -164,3 +172,16 @@ def test_two_groups_of_two_processes_equal_one_and_resume(mesh: DeviceMesh, tiny
     assert max((a[name] - b[name]).abs().max() for name in a) < 1e-4
     rows = alone(tiny_model, parts, "steps=4", f"resume={parts}/checkpoints/step_000003")  # by one process
     assert [row["step"] for row in of_kind(rows, "train")] == [1, 2, 3, 4]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("extra", ["", "hardware.offload=teacher", "hardware.offload=all", "lora"])
+def test_a_gpu_trains_and_resumes(tiny_model: Path, tmp_path: Path, extra: str) -> None:
+    adapter = "model.lora={rank: 3, alpha: 6, targets: [q_proj, down_proj]}"
+    for steps in (2, 3):
+        arguments = ["hardware=gpu1", "hardware.dtype=float32", f"steps={steps}", adapter if extra == "lora" else extra]
+        finish(command(tiny_model, tmp_path, *STEADY, *filter(None, arguments)))
+    rows = of_kind(metrics(tmp_path), "train")
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(row["loss"] > 0 and row["skipped_steps"] == 0 and row["mismatch_kl"] < 1e-3 for row in rows)

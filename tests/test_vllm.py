@@ -10,11 +10,12 @@ import tiny
 import torch
 from safetensors.torch import load_file
 from test_train import SMALL, finish, metrics, of_kind
+from torch.distributed.device_mesh import DeviceMesh
 from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
-from resd.engine.vllm import VllmEngine
+from resd.engine.vllm import CPU_PREFILL, VllmEngine
 from resd.settings import VllmSettings
-from resd.types import UserError
+from resd.types import Request, UserError
 
 pytestmark = pytest.mark.vllm
 HERE = Path(__file__).parent
@@ -106,6 +107,23 @@ def test_a_mixture_of_experts_trains(tmp_path: Path, mixture: Path) -> None:
     assert load_file(saved / "model.safetensors").keys() == load_file(mixture / "model.safetensors").keys()
     train(tmp_path / "pair", *SMALL, f"model.path={saved}", "engine.tensor_parallel=2", ranks=2)
     assert greedy(tmp_path / "pair")[1][0] == greedy(tmp_path / "alone")[1][-1]
+
+
+def test_more_prompts_than_one_pass_takes(mesh: DeviceMesh) -> None:
+    """Seeded requests whose prompts together are longer than vLLM reads at once."""
+    settings = VllmSettings(
+        name="vllm", pipelined=True, dtype="float32", max_batch=8, tensor_parallel=1, gpu_memory=0.4, kv_cache_gb=1,
+        enforce_eager=True,
+    )  # fmt: skip
+    engine = VllmEngine(str(NANO), settings, eos_ids=[], max_length=1100, device="cpu")
+    prompts = [[5 + (i * k) % 1000 for k in range(1000)] for i in range(1, 7)]
+    assert sum(map(len, prompts)) > CPU_PREFILL
+    together = dict(engine.generate([Request(prompt, 8, seed=i) for i, prompt in enumerate(prompts)]))
+    for i, prompt in enumerate(prompts):
+        [(_, alone)] = engine.generate([Request(prompt, 8, seed=i)])
+        assert alone.ids == together[i].ids
+        assert len(alone.ids) == 8
+    engine.close()
 
 
 def test_a_group_that_does_not_divide_the_world() -> None:

@@ -25,6 +25,8 @@ from resd.engine.base import More
 from resd.settings import VllmSettings
 from resd.types import Completion, Request, UserError
 
+CPU_PREFILL = 4096  # tokens of prompts in one pass; vLLM's own default
+
 
 class VllmEngine:
     """An `Engine`. Needs the process group to exist, and the number of threads to be set, before it is made."""
@@ -62,6 +64,9 @@ class VllmEngine:
             enforce_eager=settings.enforce_eager,
             enable_sleep_mode=self.sleeps,
             enable_prefix_caching=True,
+            # after a part of a prompt a seeded generator is set back, which one on a CPU cannot be: whole prompts only
+            enable_chunked_prefill=device != "cpu",
+            max_num_batched_tokens=max(max_length, CPU_PREFILL) if device == "cpu" else None,
             logprobs_mode="raw_logprobs",
             structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
             worker_extension_cls="resd.engine.vllm.WeightLoader",
@@ -152,7 +157,7 @@ class WeightLoader:
 def _forget_packed_experts(model: torch.nn.Module) -> None:
     """On a CPU vLLM packs experts when it makes their kernel; a reload that finds a kernel leaves them unpacked."""
     for module in model.modules():
-        method = getattr(module, "quant_method", None)
+        method: Any = getattr(module, "quant_method", None)
         if hasattr(method, "moe_kernel"):
             method.moe_kernel = None
 

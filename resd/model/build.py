@@ -13,7 +13,7 @@ from resd import dist, seeds
 from resd.model.hidden import Policy
 from resd.model.load import load_model, outline
 from resd.model.lora import adapt
-from resd.model.shard import copy_shards, fill, shard
+from resd.model.shard import copy_shards, fill, named_tensors, shard
 from resd.settings import HardwareSettings, ModelSettings
 from resd.types import UserError
 
@@ -28,6 +28,7 @@ def build_student(model: ModelSettings, hardware: HardwareSettings, mesh: Device
     if dist.first():
         try:
             lm = _adapted(load_model(model), model, seed)
+            _check_same(model.path, lm, student.lm)
         except UserError as raised:
             error = raised
     error = dist.broadcast(error)
@@ -37,6 +38,15 @@ def build_student(model: ModelSettings, hardware: HardwareSettings, mesh: Device
     if hardware.activation_checkpointing:
         student.lm.train().gradient_checkpointing_enable({"use_reentrant": False})
     return student
+
+
+def _check_same(path: str, lm: Any, described: Any) -> None:
+    other = named_tensors(lm).keys() ^ named_tensors(described).keys()
+    if other:
+        raise UserError(
+            f"model.path={path} has weights that its config.json does not describe, or the reverse ({min(other)}): "
+            "correct tie_word_embeddings there"
+        )
 
 
 def build_copy(model: ModelSettings, hardware: HardwareSettings, mesh: DeviceMesh, student: Policy) -> Policy:

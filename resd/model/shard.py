@@ -54,8 +54,8 @@ def shard(policy: Policy, mesh: DeviceMesh, dtype: torch.dtype, *, offload: bool
 @torch.no_grad()
 def fill(policy: Policy, lm: Any | None, mesh: DeviceMesh) -> None:
     """Give a policy the values of `lm`, which only the first process has and which is used up; collective."""
-    given, device = {} if lm is None else _tensors(lm), mesh.device_type
-    for name, own in _tensors(policy.lm).items():
+    given, device = {} if lm is None else named_tensors(lm), mesh.device_type
+    for name, own in named_tensors(policy.lm).items():
         whole = given[name].detach().to(device) if given else torch.empty(own.shape, dtype=own.dtype, device=device)
         if isinstance(own, DTensor):
             local = distribute_tensor(whole, own.device_mesh, own.placements).to_local()
@@ -76,7 +76,7 @@ def copy_shards(policy: Policy, source: Policy) -> None:
         own.data = other.detach().clone()
 
 
-def _tensors(lm: Any) -> dict[str, Tensor]:
+def named_tensors(lm: Any) -> dict[str, Tensor]:
     """Parameters, tied ones once, and buffers, which are not part of a state dictionary if they can be computed."""
     return {**dict(lm.named_parameters()), **dict(lm.named_buffers())}
 

@@ -34,11 +34,10 @@ class Room:
 def check(shape: Shape, config: Config, ranks: int, room: Room) -> str:
     """A sentence about the memory of a run. Raises UserError, which says what to reduce, if it cannot suffice."""
     guess = estimate(shape, config, ranks, room.device)
-    phase = guess.phases[guess.worst]
+    phase, (have, needed) = guess.phases[guess.worst], guess.share
     most = max((part for part in phase if part != "libraries"), key=lambda part: phase[part])
-    remedy = REMEDY.get(most, ELSE)
+    remedy = REMEDY.get(most, ELSE) if have >= needed else "raise engine.gpu_memory or engine.tensor_parallel"
     sizes = ", ".join(f"{part} {_gb(size)}" for part, size in phase.items() if size >= GB / 20)
-    have, needed = guess.share
     longest = config.model.max_prompt if _fits(guess, room) else longest_prompt(shape, config, ranks, room)
     if config.rollout.max_prompt <= longest < config.model.max_prompt:
         raise UserError(
@@ -48,7 +47,7 @@ def check(shape: Shape, config: Config, ranks: int, room: Room) -> str:
     if have < needed:
         raise UserError(
             f"engine.gpu_memory leaves vLLM {_gb(have)} GB of a GPU, its weights and one long sequence take "
-            f"{_gb(needed)}: raise engine.gpu_memory or engine.tensor_parallel"
+            f"{_gb(needed)}: {remedy}"
         )
     if guess.least > room.free:
         raise UserError(f"a process needs {_gb(guess.least)} GB, {_gb(room.free)} are free ({sizes}): {remedy}")

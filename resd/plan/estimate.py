@@ -54,6 +54,7 @@ def estimate(shape: Shape, config: Config, ranks: int, device_bytes: int) -> Est
     """What the first of `ranks` processes holds. `device_bytes` is the size of its GPU (vLLM takes a share of it)."""
     hardware, engine = config.hardware, config.engine
     size, whole, tensor = SIZE[hardware.dtype], 4 * shape.parameters, 4 * shape.largest
+    cut = tensor // (hardware.shard_processes or ranks)
     cuda = hardware.device == "cuda"
     shards = _shards(shape, config, ranks)
     away = OFFLOADED[hardware.offload] if cuda else ()
@@ -71,12 +72,13 @@ def estimate(shape: Shape, config: Config, ranks: int, device_bytes: int) -> Est
             generating = {"engine": share[0]}
         row = cache
     reading = {"parameters": near.get("parameters", 0)} if cuda else {"a model as it is read": whole}
+    given = {"a tensor as it is given out": cut + (tensor if cuda else cut)}  # its part arrives, and is copied
     forward = _forward(shape, config)
     activations = _activations(shape, config, ranks)
     each = OVERHEAD["cpu"] + offloaded + staged
     return Estimate(
         phases={
-            "loading": libraries | reading | {"a tensor as it is given out": tensor},
+            "loading": libraries | reading | given,
             "generating": trained | generating,
             "learning": trained | resident | gradients | {"activations": activations[1]} | forward,
         },
