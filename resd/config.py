@@ -173,7 +173,8 @@ def read(path: Path) -> Config:
 
 # Changing one of these in the middle of a run would make it another run.
 IDENTITY = (
-    *("seed", "batch_size", "inner_updates", "shuffle", "task", "model.path", "algorithm.name", "algorithm.group"),
+    *("seed", "batch_size", "inner_updates", "shuffle", "task"),
+    *("model.path", "model.lora", "algorithm.name", "algorithm.group"),
     *("forgetting.task", "forgetting.samples", "forgetting.limit"),
 )
 

@@ -66,7 +66,8 @@ def test_layouts_agree(tmp_path: Path) -> None:
 
 
 def test_production_shape_on_four_processes(tmp_path: Path) -> None:
-    train(tmp_path / "run", *RUN, "engine.tensor_parallel=2", ranks=4)
+    """Two engines of two ranks; the parameters, too, are held by pairs (HSDP)."""
+    train(tmp_path / "run", *RUN, "engine.tensor_parallel=2", "hardware.shard_processes=2", ranks=4)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ from resd.types import Sample
 
 
 def parameters(model: torch.nn.Module) -> int:
-    """Parameters of a possibly sharded model, tied ones once."""
-    return sum(p.numel() for p in model.parameters())
+    """Parameters of a possibly sharded model, tied ones once, without adapters."""
+    return sum(p.numel() for name, p in model.named_parameters() if ".lora_" not in name)
 
 
 def measure_flops(device: str, dtype: torch.dtype) -> float:
@@ -34,13 +34,17 @@ def speed(model: torch.nn.Module, samples: Sequence[Sample], seconds: float, pea
     scored = sum(len(s.teacher_prompt_ids) + len(s.response_ids) for s in samples if s.teacher_prompt_ids is not None)
     found = {"perf/tokens_per_s": (trained + scored) / max(seconds, 1e-9), "perf/peak_memory_gb": peak_memory_gb()}
     if peak:
-        found["perf/mfu"] = utilisation(parameters(model), trained, scored, seconds, peak)
+        frozen = any(not p.requires_grad for p in model.parameters())
+        found["perf/mfu"] = utilisation(parameters(model), 4 if frozen else 6, trained, scored, seconds, peak)
     return found
 
 
-def utilisation(parameters: int, trained: int, scored: int, seconds: float, peak: float) -> float:
-    """Model FLOPs (6 a parameter and trained token, 2 a parameter and scored token) over what the world could do."""
-    return (6 * trained + 2 * scored) * parameters / (max(seconds, 1e-9) * peak * dist.world())
+def utilisation(parameters: int, work: int, trained: int, scored: int, seconds: float, peak: float) -> float:
+    """Model FLOPs over what the world could do: `work` a parameter and trained token, 2 a parameter and scored token.
+
+    `work` is 6, or 4 where the parameters themselves are frozen.
+    """
+    return (work * trained + 2 * scored) * parameters / (max(seconds, 1e-9) * peak * dist.world())
 
 
 def peak_memory_gb() -> float:
