@@ -121,7 +121,14 @@ def test_a_sweep_that_cannot_be(tmp_path: Path, overrides: list[str], rank: dict
 def test_an_interrupted_sweep_leaves_nobody_behind(tiny_model: Path, tmp_path: Path) -> None:
     arguments = [*SMALL, f"model.path={tiny_model}", "steps=1", f"hydra.sweep.dir={tmp_path}"]
     command = [sys.executable, "-m", "resd.train", "--multirun", "hydra/launcher=torchrun", DIVERGENCES, *arguments]
-    process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
+    )
     deadline = time.monotonic() + 120
     while len(processes_of(tmp_path / "00_reverse_kl")) < 2 and time.monotonic() < deadline:  # torchrun and its child
         time.sleep(0.05)
