@@ -101,7 +101,7 @@ class HardwareSettings(Section):
     micro_batch_tokens: Positive
     head_chunk: Positive
     activation_checkpointing: bool
-    compile: bool
+    compile: bool = False
     shard_processes: Positive | None = None
     offload: Literal["teacher", "all"] | None = None
 
