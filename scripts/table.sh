@@ -39,7 +39,7 @@ one() {
     [ -e "$folder/done" ] && return
     mkdir -p "$folder"
     "$PYTHON" -m resd.train "${settings[@]}" steps="$STEPS" evaluation.every=8 seed="$seed" run_dir="$folder" hardware.threads=1 \
-        progress=off >>"$folder/console.log" 2>&1
+        progress=off >>"$folder/console.log" 2>&1 || { echo "$method seed $seed: failed, see $folder/console.log" >&2; return 1; }
     touch "$folder/done"
     echo "$method seed $seed: done"
 }
