@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import tiny
-import torch
 from safetensors.torch import load_file
 from test_train import SMALL, finish, metrics, of_kind
 from torch.distributed.device_mesh import DeviceMesh
@@ -30,6 +29,10 @@ RUN = [
     "evaluation.limit=8",
     "optimizer.lr=1e-3",
 ]
+SETTINGS = VllmSettings(
+    name="vllm", pipelined=True, dtype="float32", max_batch=8, tensor_parallel=1, gpu_memory=0.4, kv_cache_gb=1,
+    enforce_eager=True,
+)  # fmt: skip
 ENGINE = ["steps=2", "engine=vllm", "engine.enforce_eager=true", "algorithm.teacher.rate=0.1"]
 
 
@@ -89,16 +92,9 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eos_token_id=2,
         pad_token_id=0,
     )
-    torch.manual_seed(0)
     lm = Qwen3MoeForCausalLM(config)
-    with torch.no_grad():
-        for weight in lm.parameters():
-            if weight.ndim > 1:
-                weight.normal_(std=0.15)
-    folder = tmp_path_factory.mktemp("mixture")
-    lm.save_pretrained(folder)
-    tiny.tokenizer().save_pretrained(folder)
-    return folder
+    tiny.widen(lm)
+    return tiny.write(lm, tmp_path_factory.mktemp("mixture"))
 
 
 def test_a_mixture_of_experts_trains(tmp_path: Path, mixture: Path) -> None:
@@ -112,11 +108,7 @@ def test_a_mixture_of_experts_trains(tmp_path: Path, mixture: Path) -> None:
 
 def test_more_prompts_than_one_pass_takes(mesh: DeviceMesh) -> None:
     """Seeded requests whose prompts together are longer than vLLM reads at once."""
-    settings = VllmSettings(
-        name="vllm", pipelined=True, dtype="float32", max_batch=8, tensor_parallel=1, gpu_memory=0.4, kv_cache_gb=1,
-        enforce_eager=True,
-    )  # fmt: skip
-    engine = VllmEngine(str(NANO), settings, eos_ids=[], max_length=1100, device="cpu")
+    engine = VllmEngine(str(NANO), SETTINGS, eos_ids=[], max_length=1100, device="cpu")
     prompts = [[5 + (i * k) % 1000 for k in range(1000)] for i in range(1, 7)]
     assert sum(map(len, prompts)) > CPU_PREFILL
     together = dict(engine.generate([Request(prompt, 8, seed=i) for i, prompt in enumerate(prompts)]))
@@ -128,9 +120,6 @@ def test_more_prompts_than_one_pass_takes(mesh: DeviceMesh) -> None:
 
 
 def test_a_group_that_does_not_divide_the_world() -> None:
-    settings = VllmSettings(
-        name="vllm", pipelined=True, dtype="float32", max_batch=8, tensor_parallel=3, gpu_memory=0.4, kv_cache_gb=1,
-        enforce_eager=True,
-    )  # fmt: skip
+    settings = SETTINGS.model_copy(update={"tensor_parallel": 3})
     with pytest.raises(UserError, match="does not divide the 1 processes"):
         VllmEngine(str(NANO), settings, eos_ids=[], max_length=400, device="cpu")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -40,17 +40,27 @@ def model(seed: int = 0, *, tied: bool = True, layers: int = 2) -> Qwen3ForCausa
         eos_token_id=2,
         pad_token_id=0,
     )
-    generator = torch.Generator().manual_seed(seed)
     lm = Qwen3ForCausalLM(config).eval()
-    with torch.no_grad():
-        for parameter in lm.parameters():
-            if parameter.ndim > 1:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
+    widen(lm, seed)
     return lm
+
+
+@torch.no_grad()
+def widen(lm: PreTrainedModel, seed: int = 0) -> None:
+    """Random matrices, the same for a seed."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in lm.parameters():
+        if parameter.ndim > 1:
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.15)
 
 
 def save(folder: Path, seed: int = 0, *, tied: bool = True) -> Path:
     """A Hugging Face folder."""
-    model(seed, tied=tied).save_pretrained(folder)
+    return write(model(seed, tied=tied), folder)
+
+
+def write(lm: PreTrainedModel, folder: Path) -> Path:
+    """A Hugging Face folder of any model with this vocabulary."""
+    lm.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder

@@ -2,7 +2,7 @@
 
 - Sequences lie in one packed row without padding. Each is one causal attention call of its own, where Hugging Face's
   `sdpa` would build a mask over all pairs of tokens of the row.
-- After its attention, the last layer sees only the rows whose hidden states are wanted.
+- After keys, values and queries, the last layer sees only the rows whose hidden states are wanted.
 - Norm, rotation and gated unit are autograd functions that keep few tensors and take few passes; torch.compile can
   fuse them further.
 

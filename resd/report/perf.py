@@ -7,12 +7,13 @@ from collections.abc import Sequence
 import torch
 
 from resd import dist
+from resd.model import lora
 from resd.types import Sample
 
 
 def parameters(model: torch.nn.Module) -> int:
     """Parameters of a possibly sharded model, tied ones once, without adapters."""
-    return sum(p.numel() for name, p in model.named_parameters() if ".lora_" not in name)
+    return sum(p.numel() for _, p, _ in lora.bases(model))
 
 
 def measure_flops(device: str, dtype: torch.dtype) -> float:
@@ -34,8 +35,8 @@ def speed(model: torch.nn.Module, samples: Sequence[Sample], seconds: float, pea
     scored = sum(len(s.teacher_prompt_ids) + len(s.response_ids) for s in samples if s.teacher_prompt_ids is not None)
     found = {"perf/tokens_per_s": (trained + scored) / max(seconds, 1e-9), "perf/peak_memory_gb": peak_memory_gb()}
     if peak:
-        frozen = any(not p.requires_grad for p in model.parameters())
-        found["perf/mfu"] = utilisation(parameters(model), 4 if frozen else 6, trained, scored, seconds, peak)
+        work = 4 if lora.is_adapted(model) else 6
+        found["perf/mfu"] = utilisation(parameters(model), work, trained, scored, seconds, peak)
     return found
 
 
