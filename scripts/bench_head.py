@@ -21,7 +21,6 @@ import platform
 import sys
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -153,11 +152,12 @@ def child(name: str, options: argparse.Namespace) -> None:
 
 def chosen(options: argparse.Namespace) -> dict[str, str]:
     """The interpreter of each variant that can run."""
+    from resd.plan import main_memory
+
     python = {"matmuls": sys.executable, "fused": sys.executable}
     if options.support == "renormalise":
         python["two_matmuls"] = sys.executable
-    available = next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line)
-    if 4 * WHOLE_LOGITS * options.tokens * options.vocabulary < 1024 * int(available.split()[1]):
+    if 4 * WHOLE_LOGITS * options.tokens * options.vocabulary < main_memory():
         python["unfused"] = sys.executable
         if options.trl_python:
             python["trl"] = options.trl_python

@@ -27,7 +27,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -143,11 +142,13 @@ def breakdown(options: argparse.Namespace) -> dict[str, float]:
 
 def memory(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     """MiB beyond weights, moments and average at the peak of a step, by response length and side."""
+    from resd.plan import main_memory
+
     peaks: dict[str, dict[str, float]] = {}
     for length in options.memory:
         sides = {"resd": sys.executable}
         largest = options.trl_batch[0] * length * options.vocabulary * 4 * WHOLE_LOGITS
-        if options.trl_python and largest < available():
+        if options.trl_python and largest < main_memory():
             sides["trl"] = options.trl_python
         peaks[str(length)] = {}
         for side, python in sides.items():
@@ -156,11 +157,6 @@ def memory(options: argparse.Namespace) -> dict[str, dict[str, float]]:
             peaks[str(length)][side] = variant.runs[0]["mib"]
         print(f"responses of {length} tokens  ", *(f"{side} {mib:.0f} MiB" for side, mib in peaks[str(length)].items()))
     return peaks
-
-
-def available() -> int:
-    line = next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line)
-    return 1024 * int(line.split()[1])
 
 
 def another_vocabulary(options: argparse.Namespace, folder: str) -> None:
