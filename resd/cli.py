@@ -58,7 +58,7 @@ def judge(settings: Config, out: Path | None) -> dict[str, float]:
     from resd.session import evaluation_session
 
     with dist.joined(settings.hardware.device), evaluation_session(settings, task, out) as run:
-        metrics, attempts = evaluate(run, problems, settings.evaluation)
+        metrics, attempts = evaluate(run.speech, problems, settings.evaluation, run.sampling, task.prompt)
         run.finish(attempts, {})
-        run.log.metrics(0, "eval", metrics)
+        run.speech.log.metrics(0, "eval", metrics)
         return metrics

@@ -4,7 +4,6 @@ Every mistake a user can make here ends as one sentence (UserError), before torc
 """
 
 import difflib
-import importlib
 import importlib.util
 import os
 import shutil
@@ -15,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import SerializeAsAny, ValidationError, field_validator, model_validator
 
+from resd import algorithms
 from resd.settings import (
     ROOT,
     AlgorithmSettings,
@@ -38,7 +38,10 @@ CONF = ROOT / "conf"
 
 
 class Config(Section):
-    """Everything a run needs to know; `steps` counts updates (null: one pass over the stream)."""
+    """Everything a run needs to know; `steps` counts updates (null: one pass over the stream).
+
+    `on_empty` is what happens to a run that cannot learn (`resd.guard`).
+    """
 
     steps: Positive | None
     seed: int
@@ -48,6 +51,7 @@ class Config(Section):
     inner_updates: Positive
     epochs: Positive
     shuffle: bool
+    on_empty: Literal["stop", "warn"]
     progress: Literal["auto", "on", "off"]
     task: TaskSettings
     algorithm: SerializeAsAny[AlgorithmSettings]
@@ -65,9 +69,7 @@ class Config(Section):
     @field_validator("algorithm", mode="before")
     @classmethod
     def _algorithm_of_its_own_kind(cls, value: Any) -> Any:
-        if isinstance(value, AlgorithmSettings):
-            return value
-        return algorithm_module(str(value.get("name"))).Settings(**value)
+        return algorithms.settings(value)
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
@@ -90,15 +92,6 @@ class Config(Section):
         if self.resume not in ("auto", "never") and not Path(self.resume, "state").is_dir():
             raise ValueError(f"resume={self.resume} is not a checkpoint: write auto, never, or RUN/checkpoints/step_N")
         return self
-
-
-def algorithm_module(name: str) -> Any:
-    """The module of `resd.algorithms` called `name`: it has `Settings` and `Algorithm`."""
-    folder = Path(__file__).parent / "algorithms"
-    known = sorted(file.stem for file in folder.glob("[a-z]*.py") if file.stem != "base")
-    if name not in known:
-        raise ValueError(f"algorithm.name={name} does not exist: choose one of {', '.join(known)}")
-    return importlib.import_module(f"resd.algorithms.{name}")
 
 
 def validate(composed: DictConfig) -> Config:
@@ -197,7 +190,7 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
                 f"run_dir={run_dir} holds a run with {key}={old_values.get(key)}, not {new_values.get(key)}: "
                 "write the same, or choose another run_dir"
             )
-    ignored = ("run_dir", "resume", "progress")
+    ignored = ("run_dir", "resume", "progress", "on_empty")
     return [f"{key}: {old_values.get(key)} -> {new_values.get(key)}" for key in changed if key not in ignored]
 
 

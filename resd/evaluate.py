@@ -8,21 +8,29 @@ cases, averaged over problems) and for every further score of the verdicts. `per
 of all problems together.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from resd.run import Run
-from resd.settings import EvaluationSettings
-from resd.types import Attempt, Problem
+from resd.settings import EvaluationSettings, SamplingSettings
+from resd.speech import Speech
+from resd.types import Attempt, Messages, Problem
 
 
 def evaluate(
-    run: Run, problems: Sequence[Problem], settings: EvaluationSettings
+    speech: Speech,
+    problems: Sequence[Problem],
+    settings: EvaluationSettings,
+    rollout: SamplingSettings,
+    prompt: Callable[[Problem], Messages],
 ) -> tuple[dict[str, float], list[Attempt]]:
-    """Metrics and attempts of the engine's current weights on `problems`, with the same seeds at every call."""
-    problems = problems[: settings.limit]
-    with run.clock("evaluate"):
-        attempts = run.attempt(problems, settings.samples, settings, "evaluate")
-        run.verify(attempts, "evaluate")
+    """Metrics and attempts of the engine's current weights on `problems`, with the same seeds at every call.
+
+    Lengths are those of `rollout`, temperature and top-p those of `settings`.
+    """
+    sampling = rollout.model_copy(update={"temperature": settings.temperature, "top_p": settings.top_p})
+    with speech.clock("evaluate"):
+        attempts = speech.drafts(problems[: settings.limit], settings.samples, prompt)
+        speech.speak(attempts, sampling, "evaluate")
+        speech.verify(attempts, "evaluate")
     return summarise(attempts, settings.samples), attempts
 
 

@@ -12,8 +12,7 @@ import torch
 from rich.table import Table
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import checkpoint, config, dist, plan
-from resd.algorithms.base import Algorithm
+from resd import algorithms, checkpoint, config, dist, plan
 from resd.checkpoint import Checkpoints
 from resd.clock import Clock
 from resd.config import Config
@@ -21,6 +20,7 @@ from resd.engine.base import Engine
 from resd.engine.transformers import TransformersEngine
 from resd.evaluate import evaluate
 from resd.forgetting import Forgetting
+from resd.guard import Guard
 from resd.learner import Learner, Objective
 from resd.model.build import blank, build_copy, build_student
 from resd.model.hidden import Policy
@@ -29,9 +29,11 @@ from resd.model.shard import layout
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
 from resd.report import perf
+from resd.report.journal import Journal
 from resd.report.log import Log, drop_after
 from resd.run import Run
 from resd.settings import VllmSettings
+from resd.speech import Speech
 from resd.stream import Stream
 from resd.task import Task
 from resd.types import Problem, UserError
@@ -79,14 +81,22 @@ class Session:
             progress=settings.progress,
         )
         self.learner = learner
+        self.journal = Journal(self.log)
+        self.journal.step, self.journal.interactions = resumed["step"], resumed["interactions"]
+        self.guard = Guard(self.journal, settings.on_empty)
         self.run = Run(
             task=task,
             model=settings.model,
-            chat=chat,
-            engine=build_engine(settings, chat, student),
-            verifier=Verifier(task, settings.verify.workers, settings.verify.timeout),
+            speech=Speech(
+                chat,
+                build_engine(settings, chat, student),
+                Verifier(task, settings.verify.workers, settings.verify.timeout),
+                self.log,
+                self.clock,
+                settings.seed,
+            ),
+            journal=self.journal,
             learner=learner,
-            log=self.log,
             clock=self.clock,
             rollout=settings.rollout,
             seed=settings.seed,
@@ -94,11 +104,8 @@ class Session:
             peak_flops=perf.measure_flops(settings.hardware.device, self.dtype),
             pipelined=settings.engine.pipelined,
         )
-        self.run.step, self.run.interactions = resumed["step"], resumed["interactions"]
         self.run.sync()
-        self.algorithm: Algorithm = config.algorithm_module(settings.algorithm.name).Algorithm(
-            self.run, settings.algorithm
-        )
+        self.algorithm = algorithms.build(self.run, settings.algorithm)
         if self.start:
             self.algorithm.restore(resumed["algorithm"])
         self.checkpoints = Checkpoints(self.run_dir, keep=settings.checkpoints.keep, dtype=self.dtype)
@@ -106,28 +113,41 @@ class Session:
     def fit(self, stream: Stream, steps: int, test: Sequence[Problem]) -> None:
         """Updates `run.step + 1` to `steps`, with evaluations and checkpoints between them."""
         self._announce(stream, steps)
-        self.run.self_test(stream.problems[:4])
+        self.guard.check_prompts(self.run, stream.problems, self.algorithm.prompt)
+        self.run.self_test(stream.problems[:4], self.algorithm.prompt)
         if self.run.step == 0:
             self._measure_forgetting()
             if self.config.evaluation.before:
                 self._evaluate(test)
         for step in range(self.run.step + 1, steps + 1):
-            self.run.step = step
-            attempts, metrics = self.algorithm.update(stream.batch(step))
-            metrics = self.run.finish(attempts, metrics)
+            self.journal.step = step
+            observed = self.algorithm.update(stream.batch(step))
+            empty = self.guard.check(observed)
+            metrics = self.run.finish(observed.attempts, observed.metrics)
             self.log.update(step, steps, metrics | self.clock.read())
+            if empty:
+                raise UserError(empty)
+            if observed.stop:
+                self.log.say(f"stopping after update {step}: {observed.stop}")
+                steps = step
             if step == steps or _due(step, self.config.forgetting.every):
                 self._measure_forgetting()
             if step == steps or _due(step, self.config.evaluation.every):
                 self._evaluate(test)
             if step == steps or _due(step, self.config.checkpoints.every):
                 self._save()
+            if step == steps:
+                break
         self.checkpoints.wait()
         if dist.first():
             self._conclude()
+        self.journal.conclude()
+        self.guard.conclude()
 
     def _evaluate(self, problems: Sequence[Problem]) -> None:
-        metrics, _ = evaluate(self.run, problems, self.config.evaluation)
+        metrics, _ = evaluate(
+            self.run.speech, problems, self.config.evaluation, self.run.sampling, self.algorithm.prompt
+        )
         self.evaluations[str(self.run.step)] = metrics
         self.log.evaluation(self.run.step, metrics | self.clock.read())
 
@@ -139,13 +159,13 @@ class Session:
     def _save(self) -> None:
         with self.clock("checkpoint"):
             state = {
-                "interactions": self.run.interactions,
+                "interactions": self.journal.interactions,
                 "evaluations": self.evaluations,
                 "samples": self.config.evaluation.samples,
                 "forgetting": self.forgetting.base if self.forgetting else None,
                 "algorithm": self.algorithm.state(),
             }
-            self.checkpoints.save(self.run.step, self.learner, self.run.chat, state)
+            self.checkpoints.save(self.run.step, self.learner, self.run.speech.chat, state)
 
     def _open_run_dir(self) -> Path | None:
         """The checkpoint to continue from, if any; the directory holds nothing that comes after it."""
@@ -207,11 +227,11 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.run.verifier.close()
+        self.run.speech.verifier.close()
         self.log.close()
         if kind is None:
             self.checkpoints.close()
-            self.run.engine.close()
+            self.run.speech.engine.close()
 
 
 @contextmanager
@@ -222,16 +242,15 @@ def evaluation_session(settings: Config, task: Task, out: Path | None) -> Iterat
     chat = Chat(settings.model)
     log = Log(out if dist.first() else None, talks=dist.first(), progress=settings.progress)
     verifier = Verifier(task, settings.verify.workers, settings.verify.timeout)
+    clock = Clock()
     try:
         yield Run(
             task=task,
             model=settings.model,
-            chat=chat,
-            engine=build_engine(settings, chat),
-            verifier=verifier,
+            speech=Speech(chat, build_engine(settings, chat), verifier, log, clock, settings.seed),
+            journal=Journal(log),
             learner=None,
-            log=log,
-            clock=Clock(),
+            clock=clock,
             rollout=settings.rollout,
             seed=settings.seed,
             directory=out if dist.first() else None,

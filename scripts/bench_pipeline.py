@@ -88,7 +88,7 @@ def session(method: str, folder: Path, options: argparse.Namespace, mesh: Any) -
         settings = validate(compose("config", overrides))
     (folder / method).mkdir()
     made = Session(settings, envs.load(settings.task.name, **settings.task.options), mesh)
-    made.run.engine = LongTail(made.run.engine, options)  # type: ignore[assignment]
+    made.run.speech.engine = LongTail(made.run.speech.engine, options)  # type: ignore[assignment]
     return made
 
 
@@ -114,7 +114,7 @@ def main() -> None:
         stream = Stream(problems, options.batch, 1, epochs=1 + options.repeats, seed=0)
         for repeat in track(range(options.repeats + 1), description="updates"):
             for method, made in sessions.items():
-                made.run.step = repeat + 1
+                made.journal.step = repeat + 1
                 start = time.perf_counter()
                 made.algorithm.update(stream.batch(repeat + 1))
                 taken, parts = time.perf_counter() - start, made.clock.read()
@@ -122,7 +122,7 @@ def main() -> None:
                     seconds[method].append(taken)
                     phases[method].append(parts)
         for made in sessions.values():
-            made.run.verifier.close()
+            made.run.speech.verifier.close()
     result: dict[str, Any] = {f"{method}_s": round(statistics.median(found), 3) for method, found in seconds.items()}
     for method in ("resd", "resd_pipelined"):
         ratios = [ours / base for ours, base in zip(seconds[method], seconds["sdpo"], strict=True)]
