@@ -44,10 +44,12 @@ class MicroBatch:
 
 
 class Batcher:
-    """Lays out samples for one policy. `budget` bounds the tokens of a forward pass, `packed` is the layout of rows."""
+    """Lays out samples. `budget` bounds the tokens of a forward pass; `packed` is the layout of the student's rows,
+    and `teacher_packed` that of the teacher's."""
 
-    def __init__(self, *, budget: int, packed: bool, pad_id: int, device: torch.device) -> None:
-        self.budget, self.packed, self.pad_id, self.device = budget, packed, pad_id, device
+    def __init__(self, *, budget: int, packed: bool, teacher_packed: bool, pad_id: int, device: torch.device) -> None:
+        self.budget, self.pad_id, self.device = budget, pad_id, device
+        self.packed, self.teacher_packed = packed, teacher_packed
 
     def batches(self, samples: Sequence[Sample], reduction: Reduction) -> Iterator[MicroBatch]:
         """This rank's micro-batches, as many as every other rank has."""
@@ -71,10 +73,15 @@ class Batcher:
         if not samples:
             return []
         lengths = [_length(sample) for sample in samples]
-        return plan(lengths, ranks=dist.world(), budget=self.budget, packed=self.packed)[dist.rank()]
+        packed = self.packed and self.teacher_packed
+        return plan(lengths, ranks=dist.world(), budget=self.budget, packed=packed)[dist.rank()]
 
-    def rows(self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]) -> Rows:
-        return pack(prompts, responses, pad_id=self.pad_id, packed=self.packed).to(self.device)
+    def rows(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, teacher: bool = False
+    ) -> Rows:
+        """The pairs as the student, or the teacher, reads them."""
+        packed = self.teacher_packed if teacher else self.packed
+        return pack(prompts, responses, pad_id=self.pad_id, packed=packed).to(self.device)
 
     def ids(self, responses: Sequence[Sequence[int]]) -> Int[Tensor, " T"]:
         return torch.tensor([token for r in responses for token in r], dtype=torch.long, device=self.device)
@@ -92,7 +99,9 @@ class Batcher:
         return MicroBatch(
             indices=indices,
             rows=self.rows([s.prompt_ids for s in samples], responses),
-            teacher_rows=self.rows([s.teacher_prompt_ids or [] for s in samples], responses) if taught else None,
+            teacher_rows=self.rows([s.teacher_prompt_ids or [] for s in samples], responses, teacher=True)
+            if taught
+            else None,
             ids_T=self.ids(responses),
             sampled_T=each(lambda s: s.sampled_logprobs, UNKNOWN),
             old_T=each(lambda s: None if s.sampled_logprobs is None else s.old_logprobs, UNKNOWN),

@@ -132,7 +132,7 @@ def _state(learner: Learner) -> dict[str, Any]:
     state: dict[str, Any] = {"optimizer": get_optimizer_state_dict(learner.policy, learner.optimizer)}
     reshard(learner.policy)
     state["student"] = _detached(weights(learner.policy, "student"))
-    if learner.teacher is not None and learner.teacher.kind != "live":
+    if learner.teacher is not None and learner.teacher.kept:
         reshard(learner.teacher.policy)
         state["teacher"] = _detached(learner.teacher.weights())
     return state

@@ -72,6 +72,7 @@ class Learner:
         self.batcher = Batcher(
             budget=hardware.micro_batch_tokens,
             packed=policy.packed,
+            teacher_packed=policy.packed if teacher is None else teacher.policy.packed,
             pad_id=pad_id,
             device=torch.device(hardware.device),
         )
@@ -209,7 +210,8 @@ class Learner:
         asked = [replace(s, prompt_ids=s.teacher_prompt_ids or s.prompt_ids, teacher_prompt_ids=None) for s in samples]
         for indices in self.batcher.shares(asked):
             responses = [asked[i].response_ids for i in indices]
-            hidden_T_D = self.teacher.hidden(self.batcher.rows([asked[i].prompt_ids for i in indices], responses))
+            prompts = [asked[i].prompt_ids for i in indices]
+            hidden_T_D = self.teacher.hidden(self.batcher.rows(prompts, responses, teacher=True))
             scores = chunked_scores(
                 hidden_T_D,
                 self.teacher.output_embedding().to(hidden_T_D.dtype),

@@ -23,6 +23,7 @@ from resd.forgetting import Forgetting
 from resd.guard import Guard
 from resd.learner import Learner, Objective
 from resd.model.build import blank, build_copy, build_student
+from resd.model.external import check_vocabulary
 from resd.model.hidden import Policy
 from resd.model.load import Chat, check_context, load_model, read_config
 from resd.model.shard import layout
@@ -60,7 +61,7 @@ class Session:
         self.clock = Clock()
         learner = Learner(
             student,
-            build_teacher(settings, student, mesh),
+            build_teacher(settings, student, chat, mesh),
             objective,
             settings.optimizer,
             settings.hardware,
@@ -283,11 +284,17 @@ def build_objective(settings: Config) -> Objective:
     return Objective(settings.loss, settings.rollout.temperature, distillation, algorithm.policy_gradient)
 
 
-def build_teacher(settings: Config, student: Policy, mesh: DeviceMesh) -> Teacher | None:
-    """The self-teacher, or None for algorithms without one."""
+def build_teacher(settings: Config, student: Policy, chat: Chat, mesh: DeviceMesh) -> Teacher | None:
+    """Who scores, or None for algorithms without a teacher."""
     wanted = settings.algorithm.teacher
     if wanted is None:
         return None
+    if wanted.path is not None:
+        model = settings.model.model_copy(update={"path": wanted.path, "lora": None})
+        words = len(student.output_embedding)
+        check_vocabulary(chat, model, words)
+        hardware = settings.hardware.model_copy(update={"activation_checkpointing": False})
+        return Teacher(build_student(model, hardware, mesh), wanted.kind, vocabulary=words)
     shared = wanted.kind == "live" or settings.model.lora is not None
     policy = student if shared else build_copy(settings.model, settings.hardware, mesh, student)
     return Teacher(policy, wanted.kind, wanted.rate)

@@ -7,7 +7,7 @@ place. An algorithm adds its own keys by subclassing `AlgorithmSettings` in its 
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -198,10 +198,20 @@ class LossSettings(Section):
 
 
 class TeacherSettings(Section):
-    """Weights that score: `frozen` the initial ones, `ema` a moving average in float32, `live` the student's own."""
+    """Weights that score: `frozen` the initial ones, `ema` a moving average in float32, `live` the student's own.
 
-    kind: Literal["frozen", "ema", "live"]
-    rate: Fraction
+    `external` are those of another model, `path`, with the student's vocabulary.
+    """
+
+    kind: Literal["frozen", "ema", "live", "external"]
+    rate: Fraction = 0.0
+    path: Annotated[str, AfterValidator(_shipped)] | None = None
+
+    @model_validator(mode="after")
+    def _whose(self) -> "TeacherSettings":
+        if (self.kind == "external") != (self.path is not None):
+            raise ValueError("teacher.path names an external teacher: write teacher.kind=external and teacher.path=…")
+        return self
 
 
 class SuccessWeighting(Section):

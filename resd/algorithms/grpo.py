@@ -4,13 +4,25 @@
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from pydantic import field_validator
 
 from resd.algorithms import base
 from resd.settings import AlgorithmSettings, PolicyGradientSettings
 from resd.types import Attempt, Observation, Problem, Sample
+
+
+def compared(field: str) -> Any:
+    """A validator of the number of rollouts that are compared with each other."""
+
+    def enough(cls: type[AlgorithmSettings], group: int) -> int:
+        if group < 2:
+            name = cls.model_fields["name"].annotation
+            raise ValueError(f"{get_args(name)[0]} compares rollouts of one prompt: write algorithm.group=2 or more")
+        return group
+
+    return field_validator(field)(classmethod(enough))
 
 
 class Settings(AlgorithmSettings):
@@ -20,12 +32,7 @@ class Settings(AlgorithmSettings):
     normalise_std: bool
     policy_gradient: PolicyGradientSettings
 
-    @field_validator("group")
-    @classmethod
-    def _has_something_to_compare(cls, group: int) -> int:
-        if group < 2:
-            raise ValueError("grpo compares rollouts of one prompt: write algorithm.group=2 or more")
-        return group
+    _group = compared("group")
 
 
 class Algorithm(base.Algorithm[Settings]):
