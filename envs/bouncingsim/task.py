@@ -1,6 +1,5 @@
 """The BouncingSim task: its options, and where its problems come from."""
 
-from pathlib import Path
 from typing import Literal, get_args
 
 from envs import sandbox
@@ -11,6 +10,7 @@ from envs.bouncingsim.prompt import Physics, PromptKind, ask
 from envs.bouncingsim.rows import from_facts, from_file, from_hub
 from envs.bouncingsim.scenes import LEVELS, draw_split
 from envs.bouncingsim.simulator import Facts
+from envs.rows import check_source
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -48,8 +48,7 @@ class BouncingSim:
         _check("physics", physics, get_args(Physics))
         _check("feedback", feedback, get_args(FeedbackKind))
         _check("reward", reward, get_args(RewardKind))
-        if source not in ("generated", "hf") and not Path(source).exists():
-            raise UserError(f"source={source!r} is neither a file nor a folder: write generated, hf, or such a path")
+        source = check_source(source, "generated", "hf")
         if not seconds > 0:
             raise UserError(f"seconds={seconds} leaves a program no time: write a number above 0")
         self.source, self.level, self.prompt_kind, self.physics = source, level, prompt, physics

@@ -2,11 +2,11 @@
 
     python -m resd.train --multirun hydra/launcher=torchrun algorithm.objective.divergence=reverse_kl,jsd
 
-A job has the run directory `SWEEP_DIR/NUMBER_VALUES`, or the `run_dir` that is given, which must differ from job to job.
-What it says goes into the file `SWEEP_DIR/NUMBER_VALUES.log`, and to the terminal while jobs run one at a time. A failed
-job is reported in a sentence and the sweep goes on; the exit status tells at the end. The same command with the same
-`hydra.sweep.dir=…` continues every job. Ports are free ones, chosen by torchrun. No process of a job outlives the sweep
-(`resd.sweep.job`).
+A job has the run directory `SWEEP_DIR/NUMBER_VALUES`, or the `run_dir` that is given, which must differ from job to
+job. What it says goes into the file `SWEEP_DIR/NUMBER_VALUES.log`, and to the terminal while jobs run one at a time. A
+failed job is reported in a sentence and the sweep goes on; the exit status tells at the end. The same command with the
+same `hydra.sweep.dir=…` continues every job. Ports are free ones, chosen by torchrun. No process of a job outlives the
+sweep (`resd.sweep.job`).
 
 Not covered: jobs on other machines (docs/cluster.md), and sweepers that ask for the return value of a job.
 
