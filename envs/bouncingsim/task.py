@@ -78,13 +78,16 @@ class BouncingSim:
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """Grades one response: some milliseconds, and for a program that hangs little more than `seconds`."""
+        return self._grade(problem, response, truncated, self.seconds)
+
+    def _grade(self, problem: Problem, response: str, truncated: bool, seconds: float) -> Verdict:
         program, total = extract(response), len(problem.cases)
         if program is None:
             kind = "truncated" if truncated else "no_answer"
             return Verdict(0.0, False, 0, total, explain.no_answer(truncated), error=kind)
         if not total:
             return Verdict(0.0, False, 0, 0, "This problem has no tests.", program, error="no_cases")
-        results = run(program, problem.cases, self.seconds, self.allow_unsafe)
+        results = run(program, problem.cases, seconds, self.allow_unsafe)
         right = sum(result.passed for result in results)
         if right == total:
             return Verdict(1.0, True, right, total, answer=program)
@@ -96,7 +99,7 @@ class BouncingSim:
         """Says which layers hold programs. Raises UserError if a right answer fails here, or a wrong one passes."""
         problem = self.problems("test")[0]
         for name, response, passed in known_answers(problem):
-            verdict = self.verify(problem, response)
+            verdict = self._grade(problem, response, False, max(self.seconds, 20.0))  # none of them hangs
             if verdict.passed != passed and not (self.allow_unsafe and name == "reads a file"):
                 says = "passes" if verdict.passed else f"fails: {verdict.feedback.splitlines()[0]}"
                 raise UserError(f"the judge of this task does not work on this machine: an answer that {name} {says}")
