@@ -28,6 +28,7 @@ from yaml import YAMLError
 from resd.config import CONF, rank
 from resd.types import UserError
 
+QUOTES = "'\""
 _HYDRAS_FOLDERS = ("hydra.sweep.dir", "hydra.run.dir")  # the one kind of path that Hydra uses itself
 
 
@@ -86,23 +87,23 @@ def _override(word: str, multirun: bool) -> Override:
         raise UserError(f"{word!r} is not UTF-8: write it in UTF-8") from None
     parser = OverridesParser.create()
     key, separator, value = word.partition("=")
+    if key in _HYDRAS_FOLDERS and value.strip(QUOTES).startswith("~"):
+        word = f"{key}={quoted(os.path.expanduser(value.strip(QUOTES)))}"
     try:
         read = parser.parse_overrides([word])[0]
-        if read.key_or_group in _HYDRAS_FOLDERS and str(read.value()).startswith("~"):
-            return parser.parse_overrides([f"{key}={quoted(os.path.expanduser(str(read.value())))}"])[0]
-        if key.strip():
+        if read.key_or_group:
             return read
-        separator = ""
+        reason = "it has no name"
     except OverrideParseException as error:
         reason = str(error)
-    if not separator:
+    if not separator or not key:
         raise UserError(f"{word} is not a setting with a value: write KEY=VALUE, without blanks around =")
     text = f"{key}={quoted(value)}"
     try:
         read = parser.parse_overrides([text])[0]
     except OverrideParseException:
         raise UserError(f"{key!r} in {word!r} is not the name of a setting: write KEY=VALUE") from None
-    if value.startswith(("[", "{", "'", '"')) or (multirun and "," in value) or "Unknown function" in reason:
+    if value.startswith(("[", "{", *QUOTES)) or (multirun and "," in value) or "Unknown function" in reason:
         listed = shlex.quote(f'{key}=["one text",2]')
         raise UserError(
             f"{word} cannot be read: write {shlex.quote(text)} if the value is a text, or {listed} if it is a list"
@@ -197,7 +198,7 @@ def _groups(overrides: list[str]) -> Iterator[tuple[str, str, str]]:
         key, _, value = word.lstrip("+").partition("=")
         group = key.partition("@")[0]
         if _options_of(group):
-            yield key, group, value.strip("'\"")
+            yield key, group, value.strip(QUOTES)
 
 
 def _hint(key: str, config_name: str) -> str:

@@ -155,9 +155,8 @@ def test_default_feedback_gives_no_true_position_away() -> None:
         each = problem("medium", number)
         for kind in ("straight", "walls only"):
             for style in ("full", "compact"):
-                verdict = BouncingSim(feedback=style, seconds=PATIENT).verify(
-                    each, fenced(program(each.cases[0].facts, kind))
-                )
+                task = BouncingSim(feedback=style, seconds=PATIENT)
+                verdict = task.verify(each, fenced(program(each.cases[0].facts, kind)))
                 numbers = {float(word) for word in re.findall(r"\d+(?:\.\d+)?", verdict.feedback)}
                 coarse = {number for number in numbers if number % 10 == 0}  # distances, to 10 m
                 assert numbers <= {*TIMES, *range(16), 50} | coarse
