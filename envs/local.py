@@ -18,6 +18,7 @@ counted. Not covered: prompts with images, functions that must keep state.
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -37,12 +38,9 @@ class Local:
     """
 
     def __init__(self, source: str, verifier: str, noun: str = "answer") -> None:
-        if not Path(source).exists():
-            raise UserError(
-                f"source={source!r} does not exist: write a JSONL file, or a folder with train and test.jsonl"
-            )
+        self.source = rows.check_source(source)
         _function(verifier)
-        self.source, self.verifier, self.noun = source, verifier, noun
+        self.verifier, self.noun = verifier, noun
 
     def problems(self, split: Split) -> list[Problem]:
         """The problems of one split, at least one, in the order of the file."""
@@ -122,7 +120,20 @@ def _problem(row: dict[str, Any], place: str, default_id: str) -> Problem:
             raise UserError(
                 f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}"
             )
-    return Problem(str(row.get("id", default_id)), statement, str(row.get("family", "")), [row])
+    return Problem(_text(row, "id", place) or default_id, statement, _text(row, "family", place), [row])
+
+
+def _text(row: dict[str, Any], key: str, place: str) -> str:
+    """A text or a number, as a text; "" where it is left out, which spreadsheets write as null or NaN."""
+    match row.get(key):
+        case None:
+            return ""
+        case float(value) if math.isnan(value):
+            return ""
+        case str(value) | int(value) | float(value) if not isinstance(value, bool):
+            return str(value)
+        case other:
+            raise UserError(f"{place}: {key} must be a text or a number, not {other!r:.40}")
 
 
 def _is_message(message: Any) -> bool:

@@ -1,13 +1,13 @@
 """`python -m resd.evaluate`: judge a checkpoint by itself, as training would."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from resd import commandline
 from resd import config as configuration
 from resd.config import Config
 from resd.train import guarded, load_task, writable
@@ -21,7 +21,7 @@ def _main(composed: DictConfig) -> None:
 
 def evaluate_main() -> None:
     """The command line; see `resd.evaluate`."""
-    guarded(lambda: configuration.preflight([a for a in sys.argv[1:] if not a.startswith("-")], "evaluate"))
+    guarded(lambda: commandline.prepare("evaluate"))
     _main()
 
 

@@ -3,7 +3,6 @@
 Every mistake a user can make here ends as one sentence (UserError), before torch is imported or a model is read.
 """
 
-import difflib
 import importlib.util
 import os
 import shutil
@@ -37,6 +36,23 @@ from resd.types import UserError
 CONF = ROOT / "conf"
 
 
+def _ancestor(algorithm: str) -> str:
+    """The algorithm whose file `conf/algorithm/NAME.yaml` builds upon, or itself.
+
+    Presets and tuned rates are kept for ancestors alone, so that a control differs from RESD in one thing under each.
+    """
+    from hydra.core.default_element import ConfigDefault
+    from hydra.core.global_hydra import GlobalHydra
+
+    found = GlobalHydra.instance().config_loader().repository.load_config(f"algorithm/{algorithm}")  # type: ignore[attr-defined]
+    bases = [each.path for each in found.defaults_list if isinstance(each, ConfigDefault)] if found else []
+    base = next((path for path in bases if path not in (None, "_self_")), None)
+    return _ancestor(base) if base else algorithm
+
+
+OmegaConf.register_new_resolver("ancestor", _ancestor, replace=True)
+
+
 class Config(Section):
     """Everything a run needs to know; `steps` counts updates (null: one pass over the stream).
 
@@ -66,6 +82,13 @@ class Config(Section):
     checkpoints: CheckpointSettings
     verify: VerifySettings
 
+    @field_validator("run_dir", "resume")
+    @classmethod
+    def _a_path(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty: write a folder")
+        return os.path.expanduser(value)
+
     @field_validator("algorithm", mode="before")
     @classmethod
     def _algorithm_of_its_own_kind(cls, value: Any) -> Any:
@@ -74,8 +97,8 @@ class Config(Section):
     @model_validator(mode="after")
     def _possible(self) -> "Config":
         path = self.model.path
-        looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
-        if looks_local and not (Path(path).expanduser() / "config.json").is_file():
+        looks_local = path.startswith((".", "/")) or Path(path).exists()
+        if looks_local and not Path(path, "config.json").is_file():
             raise ValueError(f"model.path={path} is not a model folder: it has no config.json")
         if self.model.prompts == "compact" and self.model.output_format != "lines":
             raise ValueError("model.prompts=compact is written for lines: write model.output_format=lines")
@@ -113,43 +136,11 @@ def _sentence(error: Any) -> str:
         return f"{key} is not a setting here: remove it, or see conf/ for what there is"
     if error["type"] == "missing":
         return f"{key} has no value: set it"
+    if error["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        return f"{key}={error['input']} is no value for a section: write {key}.NAME=VALUE for one of its settings"
+    if error["type"] == "string_type" and isinstance(error["input"], (bool, int, float)):
+        message = f"""is read as a number: write '{key}="{error["input"]}"' for a text"""
     return f"{key}={error['input']}: {message}" if key and error["type"] != "value_error" else message
-
-
-def preflight(overrides: list[str], config_name: str) -> None:
-    """Compose once, only to turn Hydra's own complaints about the command line into one sentence."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            compose(config_name, overrides)
-        except HydraException as error:
-            plain = compose(config_name, [])
-            raise UserError(_hydra_sentence(str(error), plain)) from None
-        finally:
-            GlobalHydra.instance().clear()
-
-
-def _hydra_sentence(message: str, plain: DictConfig) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if message.startswith("Could not override '"):
-        key = message.split("'")[1]
-        near = difflib.get_close_matches(key, _keys(OmegaConf.to_container(plain)), n=1, cutoff=0.5)
-        hint = f": did you mean {near[0]}?" if near else "; see conf/config.yaml for what there is"
-        return f"{key} is not a setting{hint}"
-    if message.startswith("In '") and "Could not find" in message:
-        group = lines[0].split("Could not find ")[1].strip("'").split("/")
-        options = sorted(file.stem for file in (CONF / "/".join(group[:-1])).glob("*.yaml"))
-        return f"{'/'.join(group[:-1])}={group[-1]} does not exist: choose one of {', '.join(options)}"
-    return " ".join(lines)
-
-
-def _keys(tree: Any, prefix: str = "") -> list[str]:
-    if not isinstance(tree, dict):
-        return []
-    return [key for k, v in tree.items() for key in (f"{prefix}{k}", *_keys(v, f"{prefix}{k}."))]
 
 
 def dump(config: Config) -> str:

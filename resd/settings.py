@@ -4,6 +4,7 @@ A section is frozen and refuses unknown keys. Types and limits stand here, value
 place. An algorithm adds its own keys by subclassing `AlgorithmSettings` in its file.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def _shipped(path: str) -> str:
+    path = os.path.expanduser(path)
     beside = ROOT / path
     return str(beside) if not Path(path).is_dir() and beside.is_dir() else path
 

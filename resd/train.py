@@ -17,8 +17,10 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
+from resd import commandline
 from resd import config as configuration
 from resd.config import Config
+from resd.process import die_with_parent
 from resd.settings import TaskSettings
 from resd.task import SelfTesting, Task
 from resd.types import UserError
@@ -123,9 +125,8 @@ def writable(run_dir: Path) -> None:
 
 
 if __name__ == "__main__":
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # a rank is of no use without its torchrun, and in the way of the next
+        die_with_parent(signal.SIGKILL)
     sys.path.append(str(Path(__file__).parent / "sweep"))  # where Hydra finds the torchrun launcher
-    if not any(
-        flag in sys.argv for flag in ("--multirun", "-m", "--help", "--hydra-help", "--cfg", "-c", "--info", "-i")
-    ):
-        guarded(lambda: configuration.preflight([a for a in sys.argv[1:] if not a.startswith("-")], "config"))
+    guarded(lambda: commandline.prepare("config"))
     main()

@@ -72,7 +72,7 @@ def test_the_entry_point_reaches_the_program() -> None:
     (entry,) = of("ENTRYPOINT")
     program, *rest = json.loads(entry)
     command = [Path(sys.executable).parent / program, *rest, "stepz=3"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert "did you mean steps?" in done.stderr
 
 

@@ -81,16 +81,16 @@ def test_the_ready_sweep_is_what_the_readme_says() -> None:
 def test_jobs_are_named_by_what_differs() -> None:
     jobs = plan([["seed=0", "task.name=a:B", "steps=2"], ["seed=0", "task.name=a/c d", "steps=2"]], Path("runs/x"))
     assert [job.name for job in jobs] == ["00_a-B", "01_a-c-d"]
-    assert jobs[1].overrides == ("seed=0", "task.name=a/c d", "steps=2", "run_dir='runs/x/01_a-c-d'")
+    assert jobs[1].overrides == ("seed=0", "task.name=a/c d", "steps=2", 'run_dir="runs/x/01_a-c-d"')
     assert jobs[1].log == Path("runs/x/01_a-c-d.log")
     assert [job.name for job in plan([["seed=3"]], Path("x"), first=7)] == ["07"]
 
 
 def test_a_run_dir_of_ones_own() -> None:
-    swept = [["seed=0", "run_dir=r/${seed}"], ["seed=1", "run_dir=r/${seed}"]]
-    assert [list(job.overrides) for job in plan(swept, Path("x"))] == swept
-    with pytest.raises(UserError, match="the same for all 2 jobs"):
-        plan([["seed=0", "run_dir=r"], ["seed=1", "run_dir=r"]], Path("x"))
+    jobs = plan([["seed=0", "run_dir=r/${seed}"], ["seed=1", "run_dir=r/${seed}"]], Path("x"), run_dirs=["r/0", "r/1"])
+    assert [job.overrides for job in jobs] == [("seed=0", 'run_dir="r/0"'), ("seed=1", 'run_dir="r/1"')]
+    with pytest.raises(UserError, match="run_dir=r is the same for 2 jobs"):
+        plan([["seed=0", "run_dir=r"], ["seed=1", "run_dir=r"]], Path("x"), run_dirs=["r", "r"])
 
 
 def test_devices_are_shared_out() -> None:
@@ -147,4 +147,4 @@ def processes_of(run_dir: Path) -> list[str]:
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             lines.append(entry.read_text())
-    return [line for line in lines if f"run_dir='{run_dir}" in line]
+    return [line for line in lines if f'run_dir="{run_dir}' in line]

@@ -26,7 +26,11 @@ def module(name: str) -> Any:
 
 def settings(values: AlgorithmSettings | Mapping[str, Any]) -> AlgorithmSettings:
     """Plain values as the settings of the algorithm that they name."""
-    return values if isinstance(values, AlgorithmSettings) else module(str(values.get("name"))).Settings(**values)
+    if isinstance(values, AlgorithmSettings):
+        return values
+    if not isinstance(values, Mapping):
+        raise ValueError(f"algorithm={values} does not say one: write algorithm=NAME")
+    return module(str(values.get("name"))).Settings(**values)
 
 
 def build(run: "Run", settings: AlgorithmSettings) -> "Algorithm[Any]":
