@@ -134,8 +134,9 @@ class Run:
         for index, outcome in sorted(outcomes.items()):
             attempt = attempts[index]
             self._fill(attempt, outcome.response)
-            attempt.verdict = outcome.verdict
-            asked = None if outcome.verdict is None else question(attempt)
+            if outcome.said is not None:
+                attempt.judge(outcome.said)
+            asked = None if attempt.verdict is None else question(attempt)
             if asked is not None and outcome.asked is not None and outcome.answer is not None:
                 writer.early[asked.role, asked.key] = (outcome.asked, outcome.answer)
         return attempts
@@ -181,8 +182,8 @@ class Run:
         """Fill in the verdicts; None where verification itself failed."""
         share = dist.mine([(a.problem, a.response, a.truncated) for a in attempts])
         verdicts = self._share(share, self.verifier.verify, phase)
-        for attempt, verdict in zip(attempts, dist.merge(verdicts, len(attempts)), strict=True):
-            attempt.verdict = verdict
+        for attempt, said in zip(attempts, dist.merge(verdicts, len(attempts)), strict=True):
+            attempt.judge(said)
 
     def writer(self, sampling: SamplingSettings) -> Writer:
         """How context code asks the current student to write, within the limits of `sampling`."""

@@ -56,6 +56,13 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What comes instead of a verdict when verification itself failed: one line that says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One generation: token ids in. `schema` is a JSON schema that an engine may enforce."""
 
@@ -96,9 +103,9 @@ class Reflection:
 class Attempt:
     """One response to one problem, and everything that happened to it afterwards.
 
-    `verdict` is None when verification itself failed; such an attempt is counted and never trained on. `parent` is the
-    attempt this one retries, if any; `sample` what the learner made of it. `prompt_text` and `teacher_prompt` are
-    rendered chats, exactly what was tokenised.
+    `verdict` is None when verification itself failed, and `lost` says why; such an attempt is counted and never trained
+    on. `parent` is the attempt this one retries, if any; `sample` what the learner made of it. `prompt_text` and
+    `teacher_prompt` are rendered chats, exactly what was tokenised.
     """
 
     id: str
@@ -115,6 +122,11 @@ class Attempt:
     teacher_prompt: str | None = None
     parent: "Attempt | None" = None
     sample: "Sample | None" = None
+    lost: str | None = None
+
+    def judge(self, said: Verdict | Lost) -> None:
+        """Take down what came of verification."""
+        self.verdict, self.lost = (None, said.reason) if isinstance(said, Lost) else (said, None)
 
     @property
     def passed(self) -> bool:
