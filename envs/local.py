@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from envs import rows
-from resd.task import Split
+from resd.task import Split, scalar
 from resd.types import Messages, Problem, UserError, Verdict
 
 
@@ -71,6 +71,7 @@ class Local:
         if isinstance(given, Verdict):
             return given
         reward, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
+        reward = scalar(reward)
         if not isinstance(reward, (bool, int, float)) or not 0 <= reward <= 1 or not isinstance(feedback, str):
             raise UserError(
                 f"verifier={self.verifier} gave {given!r:.80}: return True or False, a reward from 0 to 1, "
@@ -79,19 +80,6 @@ class Local:
         passed = reward == 1
         feedback = "" if passed else feedback or f"The {self.noun} is wrong."
         return Verdict(float(reward), passed, int(passed), 1, feedback, response)
-
-    def self_test(self) -> None:
-        """Raises UserError when the function cannot judge an empty response to the first problem."""
-        problem = self.problems("train")[0]
-        try:
-            self.verify(problem, "")
-        except UserError:
-            raise
-        except Exception as error:  # whatever the user's function raises
-            raise UserError(
-                f"verifier={self.verifier} fails on an empty response to problem {problem.id!r}, which a model may "
-                f"well give: {type(error).__name__}: {error}"
-            ) from None
 
 
 load = Local

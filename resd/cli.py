@@ -49,8 +49,7 @@ def _evaluate(composed: DictConfig) -> None:
 
 def judge(settings: Config, out: Path | None) -> dict[str, float]:
     """Metrics of `settings.model` on the test split; attempts and metrics are written under `out`."""
-    task = load_task(settings.task)
-    problems = task.problems("test")
+    task, problems = load_task(settings.task, settings.verify, "test")
     if out is not None:
         writable(out)
     from resd import dist

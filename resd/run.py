@@ -122,8 +122,9 @@ class Run:
         for index, outcome in sorted(outcomes.items()):
             attempt = drafts[index]
             speech.fill(attempt, outcome.response)
-            attempt.verdict = outcome.verdict
-            asked = None if outcome.verdict is None else question(attempt)
+            if outcome.said is not None:
+                attempt.judge(outcome.said)
+            asked = None if attempt.verdict is None else question(attempt)
             if asked is not None and outcome.asked is not None and outcome.answer is not None:
                 writer.early[asked.role, asked.key] = (outcome.asked, outcome.answer)
 

@@ -90,8 +90,8 @@ class Speech:
         """Fill in the verdicts; None where verification itself failed."""
         share = dist.mine([(a.problem, a.response, a.truncated) for a in attempts])
         verdicts = self._share(share, self.verifier.verify, phase)
-        for attempt, verdict in zip(attempts, dist.merge(verdicts, len(attempts)), strict=True):
-            attempt.verdict = verdict
+        for attempt, said in zip(attempts, dist.merge(verdicts, len(attempts)), strict=True):
+            attempt.judge(said)
 
     def _share(
         self, share: dict[int, T], work: Callable[[list[T]], Iterable[tuple[int, Any]]], phase: str

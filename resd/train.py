@@ -21,8 +21,8 @@ from resd import commandline
 from resd import config as configuration
 from resd.config import Config
 from resd.process import die_with_parent
-from resd.settings import TaskSettings
-from resd.task import SelfTesting, Task
+from resd.settings import TaskSettings, VerifySettings
+from resd.task import Split
 from resd.types import UserError
 
 
@@ -72,10 +72,9 @@ def train(config: Config) -> Path:
     """Run or continue a training run; returns its directory."""
     from resd.stream import Stream
 
-    task = load_task(config.task)
-    problems, test = task.problems("train"), task.problems("test")
-    second = load_task(config.forgetting.task) if config.forgetting.every else None
-    exam = second.problems("test") if second else []
+    task, problems, test = load_task(config.task, config.verify, "train", "test")
+    forgetting = config.forgetting
+    second, exam = load_task(forgetting.task, config.verify, "test") if forgetting.every else (None, [])
     stream = Stream(
         problems,
         config.batch_size,
@@ -95,22 +94,23 @@ def train(config: Config) -> Path:
     from resd.forgetting import Forgetting
     from resd.session import Session
 
-    forgetting = Forgetting(second, exam, config.forgetting, config.evaluation, config.verify) if second else None
-    with dist.joined(config.hardware.device) as mesh, Session(config, task, mesh, forgetting) as session:
+    measured = Forgetting(second, exam, forgetting, config.evaluation, config.verify) if second else None
+    with dist.joined(config.hardware.device) as mesh, Session(config, task, mesh, measured) as session:
         session.fit(stream, steps, test)
         return session.run_dir
 
 
-def load_task(settings: TaskSettings) -> Task:
-    """The task, once its judge has told known-good from known-bad answers."""
+def load_task(settings: TaskSettings, verify: VerifySettings, *splits: Split) -> tuple[Any, ...]:
+    """The task and its problems of each split, once its judge has told known-good from known-bad answers."""
     import envs
+    from resd.verify import examine
 
     task = envs.load(settings.name, **settings.options)
-    if isinstance(task, SelfTesting):
-        told = task.self_test()
-        if told and configuration.rank() == 0:
-            print(told)
-    return task
+    problems = [task.problems(split) for split in splits]
+    told = examine(task, [each for split in problems for each in split], verify.timeout)
+    if told and configuration.rank() == 0:
+        print(told)
+    return task, *problems
 
 
 def writable(run_dir: Path) -> None:

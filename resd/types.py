@@ -56,6 +56,13 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What comes instead of a verdict when verification itself failed: one line that says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One generation: token ids in. `schema` is a JSON schema that an engine may enforce."""
 
@@ -111,11 +118,15 @@ class Attempt:
     response: str
     truncated: bool
     verdict: Verdict | None = None
-    lost: str | None = None
     reflection: Reflection | None = None
     teacher_prompt: str | None = None
     parent: "Attempt | None" = None
     sample: "Sample | None" = None
+    lost: str | None = None
+
+    def judge(self, said: Verdict | Lost) -> None:
+        """Take down what came of verification."""
+        self.verdict, self.lost = (None, said.reason) if isinstance(said, Lost) else (said, None)
 
     @property
     def passed(self) -> bool:
