@@ -34,6 +34,7 @@ SMALL = [
     "evaluation.every=2",
     "evaluation.samples=2",
     "checkpoints.every=1",
+    "on_empty=warn",
     "optimizer.lr=1e-3",
 ]
 
