@@ -11,6 +11,7 @@ import yaml
 from resd import algorithms
 from resd.clock import Clock
 from resd.config import CONF
+from resd.learner import Learner
 from resd.model.load import Chat
 from resd.report.journal import Journal
 from resd.report.log import Log
@@ -109,11 +110,11 @@ class Words:
 
 
 class Recorded(Run):
-    """Notes what would be learned."""
+    """Notes what is learned, by a learner if there is one."""
 
     def learn(self, samples: Sequence[Sample]) -> dict[str, float]:
         self.learned = list(samples)
-        return {"loss": 0.25, "grad_norm": 1.0}
+        return self.learner.update(samples, self.step) if self.learner else {"loss": 0.25, "grad_norm": 1.0}
 
 
 class World:
@@ -128,6 +129,7 @@ class World:
         *,
         pipelined: bool = False,
         seed: int = 7,
+        learner: Learner | None = None,
         **changes: Any,
     ) -> None:
         self.folder, self.chat, self.task = folder, chat, Words()
@@ -140,7 +142,7 @@ class World:
             model=model_settings("unread"),
             speech=Speech(chat, engine, judge, log, clock, seed),
             journal=Journal(log),
-            learner=None,
+            learner=learner,
             clock=clock,
             rollout=SAMPLING,
             seed=seed,
