@@ -12,6 +12,7 @@ fastest tests are asked first.
 """
 
 import argparse
+import gc
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from mutmut.configuration import Config
 from mutmut.mutation import file_mutation
 from mutmut.mutation.data import SourceFileMutationData
 from mutmut.mutation.diff_apply import get_diff_for_mutant
+from mutmut.runners.harness import PytestRunner
 from mutmut.state import state
 from mutmut.stats import calculate_summary_stats, status_by_exit_code
 from mutmut.utils.file_utils import walk_mutatable_files
@@ -66,6 +68,18 @@ def ask_fast_tests_first() -> None:
         submit(runner, mutant, sorted(tests, key=lambda test: (state().duration_by_test[test], test)), *limits)
 
     ForkServerRunner.submit = sorted_submit
+
+
+def warm_up_once() -> None:
+    """pytest collects garbage several times a session, which takes seconds over all that the children share."""
+    warm_up = PytestRunner.warm_up
+
+    def warm_up_and_freeze(runner: PytestRunner) -> None:
+        warm_up(runner)
+        gc.collect()
+        gc.freeze()
+
+    PytestRunner.warm_up = warm_up_and_freeze
 
 
 def forget_nothing() -> None:
@@ -167,6 +181,7 @@ def main() -> int:
     arguments = parser.parse_args()
     mutate_decorated_functions()
     ask_fast_tests_first()
+    warm_up_once()
     forget_nothing()
     speak_little()
     if not arguments.report:

@@ -135,14 +135,16 @@ def test_tags_change_the_counters_that_they_name(chat: Chat, tmp_path: Path, tag
     assert told == own + ([("err-00001", "helpful", 2)] if tag_successes else [])
 
 
-def test_the_playbook_is_pruned_before_anyone_reads_it(chat: Chat, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_the_playbook_is_pruned_before_anyone_reads_it(chat: Chat, tmp_path: Path, pipelined: bool) -> None:
     lines = {
         "curate": [ADD, f"add err: {B_RULE}"],
         "reflect": ["lesson: a", "lesson: b\nharmful: err-00001", "lesson: c"],
     }
-    world = World(tmp_path, chat, "resd", SCRIPT | lines, playbook__frequency=2)
+    world = World(tmp_path, chat, "resd", SCRIPT | lines, playbook__frequency=2, pipelined=pipelined)
     for _ in range(3):
         [attempt] = world.update("one")
+    assert len(world.asked("reflect")) == 1
     assert world.asked("reflect")[0].startswith(f"rules:\nerr-00002: {B_RULE}\ntask")
     assert world.asked("curate")[0].startswith(f"rules:\nerr-00002: {B_RULE}\nlesson")
     assert A_RULE not in (world.teacher(attempt) or "")
@@ -350,18 +352,24 @@ def test_a_pipelined_run_learns_the_same(chat: Chat, tmp_path: Path, group: int)
         assert group > 1 or piped[:2] == plain[:2]  # each question once; siblings may be asked in vain
 
 
-def test_thinking_is_asked_for_and_never_shown(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def thinking(tmp_path_factory: pytest.TempPathFactory) -> Chat:
+    """A chat whose template opens the thinking."""
+    folder = tmp_path_factory.mktemp("thinking")
     tokenizer = tiny.tokenizer()
     tokenizer.chat_template = tiny.TEMPLATE.replace("assistant\n", "assistant\n<think>\n")
-    tokenizer.save_pretrained(tmp_path / "model")
-    chat = Chat(model_settings(str(tmp_path / "model")))
+    tokenizer.save_pretrained(folder)
+    return Chat(model_settings(str(folder)))
+
+
+def test_thinking_is_asked_for_and_never_shown(thinking: Chat, tmp_path: Path) -> None:
     lines: dict[str, Line] = {
         "one": ["thought</think>wrong", "thought</think>right one", "only thought"],
         "reflect": ["thought</think>lesson: about it", "lesson: only thought"],
         "curate": ["add err: only thought here", f"thought</think>{ADD}"],
         "tag": ["helpful: err-00001", "thought</think>helpful: err-00001"],
     }
-    world = World(tmp_path, chat, "resd", lines)
+    world = World(tmp_path, thinking, "resd", lines)
     [attempt] = world.update("one")
     assert world.asked("reflect") == [prompt("one", "", "wrong", "one is not wrong", ending="write the lesson")]
     assert world.teacher(attempt) == prompt("one", "", "wrong", "one is not wrong", "about it")
@@ -380,3 +388,13 @@ def test_thinking_is_asked_for_and_never_shown(tmp_path: Path) -> None:
         world.update("one")
         assert world.asked("tag") == [prompt("one", A, solution="right one", ending="tag the rules")]
         assert world.counters() == {A_RULE: (helpful, 0)}
+
+
+def test_a_success_that_never_left_its_thinking_is_no_solution(thinking: Chat, tmp_path: Path) -> None:
+    script: dict[str, Line] = {"one": ["right but only thought", "x</think>wrong"]}
+    world = World(tmp_path, thinking, "resd", script)
+    [attempt] = world.update("one")
+    assert attempt.passed
+    assert world.teacher(attempt) is None
+    [attempt] = world.update("one")
+    assert world.teacher(attempt) == prompt("one", "", "wrong", "one is not wrong")
