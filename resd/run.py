@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from resd import dist, seeds
+from resd import dist, files, seeds
 from resd.clock import Clock
 from resd.context.formats import FORMATS
 from resd.context.render import Prompts
@@ -290,8 +290,7 @@ class Run:
     def write_file(self, name: str, text: str, *, append: bool = False) -> None:
         """Write into the run directory (rank 0)."""
         if self.directory is not None:
-            with (self.directory / name).open("a" if append else "w") as file:
-                file.write(text)
+            (files.append if append else files.replace)(self.directory / name, text)
 
 
 def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:
