@@ -24,10 +24,11 @@ PATIENCE = 5.0  # seconds for an owner that is just ending
 class Lock:
     """Held from here to `close`, or to the end of the process however it ends; forked children do not keep it."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None], patience: float = PATIENCE) -> None:
+    def __init__(self, folder: Path, say: Callable[[str], None], patience: float | None = None) -> None:
         """Raises UserError, after `patience` seconds, if another process holds it."""
         self.file = (folder / NAME).open("a+")
         self.held = True
+        patience = PATIENCE if patience is None else patience
         os.register_at_fork(after_in_child=self.file.close)
         deadline, waiting = time.monotonic() + patience, False
         while not self._take():

@@ -69,7 +69,7 @@ def test_a_kill_while_going_back_leaves_a_state_from_which_the_same_command_goes
     tiny_model: Path, tmp_path: Path
 ) -> None:
     """`resume=OLDER`, killed at each operation of opening the directory, again: as if it had not been killed."""
-    older = "checkpoints.every=1 checkpoints.keep=9".split()
+    older = ["checkpoints.every=1", "checkpoints.keep=9"]
     base = tmp_path / "base"
     finish(command(tiny_model, base, *EXTRA, *older))
     expected = tmp_path / "expected"
