@@ -179,7 +179,7 @@ def _written(path: Path) -> dict[str, Any]:
         found, why = None, f" ({str(error).splitlines()[0]})"
     else:
         why = ""
-    if not isinstance(found, dict):
+    if not isinstance(found, dict) or not found:
         raise UserError(
             f"{path} is not the configuration of a run{why}: restore it, or choose another run_dir "
             "(checkpoints/step_N/model/resd.yaml is a copy)"

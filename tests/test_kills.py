@@ -1,17 +1,25 @@
-"""A run that is killed at many moments ends as if nothing had happened. Slow; `killed` does the killing."""
+"""A run that is killed at many moments, or whose directory is damaged, ends as if nothing had happened. Slow.
+
+`killed` does the killing.
+"""
 
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from test_train import SMALL, command, environment, finish, reached, same_end
+from test_train import SMALL, command, environment, finish, reached, run, same_end
+from torch.distributed.device_mesh import DeviceMesh
+
+from resd.types import UserError
 
 EXTRA = ["steps=4", "batch_size=2", "algorithm.teacher.rate=0.1", "checkpoints.every=2", "checkpoints.keep=1"]
 
@@ -89,3 +97,74 @@ def test_a_kill_while_going_back_leaves_a_state_from_which_the_same_command_goes
         same_end(expected, run_dir, 4)
         kept = {path.name for path in run_dir.glob("abandoned/*/checkpoints/step_*")}
         assert kept == {"step_000003", "step_000004"}
+
+
+def _append(path: Path, content: bytes) -> None:
+    with path.open("ab") as file:
+        file.write(content)
+
+
+def _rewrite(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
+LAST = "checkpoints/step_000003"
+SAME = {  # what is done to a run of three updates, and that it goes on to the end of an untouched one
+    **{
+        f"{file} {name}": (lambda run, file=file, change=change: _rewrite(run / LAST / file, change))
+        for file in ("state/__0_0.distcp", "state/.metadata", "state/run.json", "model/model.safetensors")
+        for name, change in {
+            "flipped": lambda data: data[:400] + bytes(255 - b for b in data[400:416]) + data[416:],
+            "halved": lambda data: data[: len(data) // 2],
+            "emptied": lambda data: b"",
+        }.items()
+    },
+    "no manifest": lambda run: (run / LAST / "manifest.json").unlink(),
+    "no state": lambda run: shutil.rmtree(run / LAST / "state"),
+    "no last checkpoint": lambda run: shutil.rmtree(run / LAST),
+    "backup of a checkpoint": lambda run: shutil.copytree(run / LAST, run / f"{LAST}_backup"),
+    "link beside checkpoints": lambda run: (run / "checkpoints/step_000009").symlink_to("nowhere"),
+    "file in the way": lambda run: (shutil.rmtree(run / LAST), (run / LAST).write_text("x")),
+    "leftover of a kill": lambda run: (run / LAST).rename(run / "checkpoints/.step_000003"),
+    "half a row": lambda run: _append(run / "metrics.jsonl", b'{"step": 3, "ki'),
+    "foreign row": lambda run: _append(run / "metrics.jsonl", b"\xff\xfe\n[1]\n"),
+    "no last line end": lambda run: _rewrite(run / "metrics.jsonl", bytes.rstrip),
+    "half an event": lambda run: _append(run / "playbook.jsonl", b'{"event": "add", "st'),
+    "no link best": lambda run: (run / "best").unlink(),
+    "best is a folder": lambda run: ((run / "best").unlink(), shutil.copytree(run / LAST, run / "best")),
+    "no playbook.md": lambda run: (run / "playbook.md").unlink(),
+    "no tensorboard": lambda run: shutil.rmtree(run / "tensorboard"),
+}
+REFUSED = {  # and what is said instead
+    "configuration cut": (lambda run: _rewrite(run / "config.yaml", lambda data: data[:300] + b": ["), "configuration"),
+    "configuration of bytes": (lambda run: (run / "config.yaml").write_bytes(b"\xff\xfe"), "configuration"),
+    "all checkpoints cut": (
+        lambda run: [_rewrite(c / "state/run.json", lambda data: data[:9]) for c in (run / "checkpoints").iterdir()],
+        "no whole checkpoint",
+    ),
+}
+
+
+@pytest.mark.slow
+def test_twenty_damages(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:
+    """Each damage of a run directory has its right answer: the same end, or a sentence and nothing lost."""
+    more = ["batch_size=2", "algorithm.teacher.rate=0.1", "checkpoints.keep=9", "evaluation.every=1"]
+    whole, longer = tmp_path / "whole", tmp_path / "longer"
+    run(tiny_model, whole, *more, "steps=3")
+    shutil.copytree(whole, longer, symlinks=True)
+    run(tiny_model, longer, *more, "steps=4")
+    for number, (name, damage) in enumerate(SAME.items()):
+        run_dir = Path(shutil.copytree(whole, tmp_path / f"same_{number}", symlinks=True))
+        damage(run_dir)
+        print(name)
+        run(tiny_model, run_dir, *more, "steps=4")
+        same_end(longer, run_dir, 4)
+        assert (run_dir / "best/model/config.json").is_file()
+        assert (run_dir / "best").is_symlink()
+    for number, (name, (damage, says)) in enumerate(REFUSED.items()):
+        run_dir = Path(shutil.copytree(whole, tmp_path / f"refused_{number}", symlinks=True))
+        damage(run_dir)
+        print(name)
+        with pytest.raises(UserError, match=says):
+            run(tiny_model, run_dir, *more, "steps=4")
+        assert (run_dir / "metrics.jsonl").read_text() == (whole / "metrics.jsonl").read_text()
