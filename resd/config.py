@@ -12,6 +12,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import SerializeAsAny, ValidationError, field_validator, model_validator
+from yaml import YAMLError
 
 from resd import algorithms
 from resd.settings import (
@@ -152,7 +153,22 @@ def read(path: Path) -> Config:
     """The configuration of an earlier run."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the directory of a run")
-    return validate(OmegaConf.load(path))  # type: ignore[arg-type]
+    return validate(OmegaConf.create(_written(path)))
+
+
+def _written(path: Path) -> dict[str, Any]:
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException) as error:
+        found, why = None, f" ({str(error).splitlines()[0]})"
+    else:
+        why = ""
+    if not isinstance(found, dict) or not found:
+        raise UserError(
+            f"{path} is not the configuration of a run{why}: restore it, or choose another run_dir "
+            "(checkpoints/step_N/model/resd.yaml is a copy)"
+        )
+    return {str(key): value for key, value in found.items()}
 
 
 # Changing one of these in the middle of a run would make it another run.
@@ -171,7 +187,7 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
     file = run_dir / "config.yaml"
     if not file.is_file():
         return []
-    old_values = _flat(OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]
+    old_values = _flat(_written(file))
     new_values = _flat(new.model_dump(mode="json"))
     changed = [key for key in sorted(old_values | new_values) if old_values.get(key) != new_values.get(key)]
     fixed = [name for name in IDENTITY if any(_within(key, name) for key in old_values)]  # others are younger than it

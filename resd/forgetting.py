@@ -16,7 +16,7 @@ from contextlib import closing
 import numpy as np
 
 from resd import seeds
-from resd.evaluate import evaluate, scores, summarise
+from resd.evaluation import evaluate, scores, summarise
 from resd.run import Run
 from resd.settings import EvaluationSettings, ForgettingSettings, VerifySettings
 from resd.task import Task

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from resd import dist
+from resd import dist, files
 from resd.clock import Clock
 from resd.context.render import Prompts
 from resd.hindsight import Hindsight, prompts
@@ -194,8 +194,7 @@ class Run:
     def write_file(self, name: str, text: str, *, append: bool = False) -> None:
         """Write into the run directory (rank 0)."""
         if self.directory is not None:
-            with (self.directory / name).open("a" if append else "w") as file:
-                file.write(text)
+            (files.append if append else files.replace)(self.directory / name, text)
 
 
 def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from resd import commandline
@@ -28,7 +30,24 @@ from resd.types import UserError
 
 @hydra.main(config_path=str(configuration.CONF), config_name="config", version_base="1.3")
 def main(composed: DictConfig) -> None:
-    guarded(lambda: train(configuration.validate(composed)))
+    guarded(lambda: train(configuration.validate(_with_own_directory(composed))))
+
+
+_DIRECTORIES: set[str] = set()  # of the jobs of this process
+
+
+def _with_own_directory(composed: DictConfig) -> DictConfig:
+    """A job of a sweep writes below the sweep's directory, unless it was told where; no two write into one."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return composed
+    if not any(override.startswith("run_dir=") for override in hydra_config.overrides.task):
+        composed.run_dir = str(Path(hydra_config.sweep.dir, f"{hydra_config.job.num:02}"))
+    composed.run_dir = os.path.normpath(composed.run_dir)
+    if composed.run_dir in _DIRECTORIES:
+        raise UserError(f"run_dir={composed.run_dir} is that of an earlier job of this sweep too: leave it out")
+    _DIRECTORIES.add(composed.run_dir)
+    return composed
 
 
 def guarded(work: Callable[[], Any]) -> None:
@@ -95,8 +114,11 @@ def train(config: Config) -> Path:
     from resd.session import Session
 
     measured = Forgetting(second, exam, forgetting, config.evaluation, config.verify) if second else None
-    with dist.joined(config.hardware.device) as mesh, Session(config, task, mesh, measured) as session:
-        session.fit(stream, steps, test)
+    with (
+        dist.joined(config.hardware.device) as mesh,
+        Session(config, task, mesh, stream, test, measured) as session,
+    ):
+        session.fit(steps)
         return session.run_dir
 
 

@@ -42,7 +42,7 @@ SMALL = [
 def run(model: Path, run_dir: Path, *overrides: str) -> list[dict[str, Any]]:
     """Train in this process; returns metrics.jsonl."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        arguments = [*SMALL, f"model.path={model}", f"run_dir={run_dir}", "steps=2", *overrides]
+        arguments = [*SMALL, f"model.path={model}", f"run_dir='{run_dir}'", "steps=2", *overrides]
         train(validate(compose("config", arguments)))
     return metrics(run_dir)
 
