@@ -13,7 +13,7 @@ and gives True or False, a reward from 0 to 1, a pair of either and a feedback, 
 passes with a reward of 1. Feedback is what the method learns from: say what went wrong, not only that it did.
 
 The function runs in a worker process with a deadline, which is no sandbox; when it raises, that response is lost and
-counted. Not covered: prompts with images, functions that must keep state.
+counted. Numbers of numpy are taken as Python's. Not covered: prompts with images, functions that must keep state.
 """
 
 import importlib

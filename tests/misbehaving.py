@@ -162,7 +162,6 @@ def forks_without_end() -> Any:
         os.fork()
     while True:
         time.sleep(0.1)
-        os.waitpid(-1, os.WNOHANG)
 
 
 def daemonises() -> Any:

@@ -13,9 +13,10 @@ from torch.distributed.device_mesh import DeviceMesh
 
 import envs
 from resd.config import CONF, validate
-from resd.task import SelfTesting, Task
+from resd.task import Task
 from resd.train import train
 from resd.types import Problem, UserError, Verdict
+from resd.verify import examine
 
 ROWS: list[Any] = [
     {"split": "train", "prompt": "Say one.", "answer": "one", "id": "first", "family": "numbers"},
@@ -66,7 +67,6 @@ def load(source: str, function: str = "right", **options: Any) -> Task:
 def test_a_file_says_the_split_and_a_folder_has_a_file_for_each(tmp_path: Path) -> None:
     task = load(write(tmp_path / "rows.jsonl", ROWS))
     assert isinstance(task, Task)
-    assert isinstance(task, SelfTesting)
     first, second = task.problems("train")
     assert (first.id, first.statement, first.family) == ("first", "Say one.", "numbers")
     assert (second.id, second.statement, second.family) == ("train-2", "Two?", "")
@@ -121,9 +121,8 @@ def test_what_it_may_not_give(tmp_path: Path, given: Any) -> None:
 
 def test_a_function_that_an_empty_response_breaks_is_found_out(tmp_path: Path) -> None:
     task = load(write(tmp_path / "rows.jsonl", ROWS), "raises")
-    assert isinstance(task, SelfTesting)
     with pytest.raises(UserError, match=r"fails on an empty response to problem 'first'.*ZeroDivisionError"):
-        task.self_test()
+        examine(task, task.problems("train"), 60.0)
 
 
 @pytest.mark.parametrize(
