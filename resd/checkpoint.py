@@ -6,6 +6,7 @@ has student, optimizer and teacher shards (torch DCP, float32) and `run.json`: p
 state and the stream's cursor are functions of the update's number. All ranks must see the same file system.
 """
 
+import copy
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -259,8 +260,19 @@ def _detached(named: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def write_model(folder: Path, weights: dict[str, Tensor], lm: Any, chat: Chat) -> None:
     """A folder that transformers and vLLM load, with the names of published models: experts one by one, not fused."""
     folder.mkdir()
+    dtype = next(iter(weights.values())).dtype
     published = revert_weight_conversion(lm, weights)
     save_file({name: w.contiguous() for name, w in published.items()}, folder / "model.safetensors", {"format": "pt"})
-    lm.config.save_pretrained(folder)
-    lm.generation_config.save_pretrained(folder)
+    write_description(folder, lm, chat, dtype)
+
+
+def write_description(folder: Path, lm: Any, chat: Chat, dtype: torch.dtype) -> None:
+    """All of a model's folder but the weights, which are saved as `dtype`.
+
+    Configurations are written as they were read: their own `save_pretrained` refuses what their readers take.
+    """
+    settings = copy.deepcopy(lm.config)
+    settings.dtype, settings.architectures = dtype, [type(lm).__name__]
+    settings.to_json_file(folder / "config.json")
+    lm.generation_config.to_json_file(folder / "generation_config.json")
     chat.tokenizer.save_pretrained(folder)

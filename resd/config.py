@@ -15,6 +15,7 @@ from pydantic import SerializeAsAny, ValidationError, field_validator, model_val
 from yaml import YAMLError
 
 from resd import algorithms
+from resd.model import files
 from resd.settings import (
     ROOT,
     AlgorithmSettings,
@@ -99,12 +100,10 @@ class Config(Section):
     def _possible(self) -> "Config":
         path = self.model.path
         looks_local = path.startswith((".", "/")) or Path(path).exists()
-        if looks_local and not Path(path, "config.json").is_file():
-            raise ValueError(f"model.path={path} is not a model folder: it has no config.json")
+        if looks_local and (problem := files.problem(Path(path))):
+            raise ValueError(f"model.path={path} {problem}")
         if self.model.prompts == "compact" and self.model.output_format != "lines":
             raise ValueError("model.prompts=compact is written for lines: write model.output_format=lines")
-        if self.hardware.device == "cpu" and self.model.attention == "flash_attention_2":
-            raise ValueError("model.attention=flash_attention_2 needs a GPU: write model.attention=sdpa")
         if self.hardware.compile and self.model.attention != "sdpa":
             raise ValueError("hardware.compile=true needs our own forward pass: write model.attention=sdpa")
         if self.hardware.compile and self.hardware.device == "cpu" and shutil.which("g++") is None:

@@ -55,7 +55,7 @@ class ModelSettings(Section):
     prompts: Literal["full", "compact"]
     output_format: Literal["json", "lines"]
     enable_thinking: bool
-    attention: Literal["sdpa", "eager", "flash_attention_2"]
+    attention: Literal["sdpa", "eager"]
     max_prompt: Positive
     lora: LoraSettings | None = None
 

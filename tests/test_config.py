@@ -61,7 +61,7 @@ def test_settings_are_frozen() -> None:
     [
         ("algorithm=grpo algorithm.group=1", "algorithm.group=2 or more"),
         ("batch_size=0", "batch_size=0"),
-        ("model.attention=flash_attention_2", "model.attention=sdpa"),
+        ("model.attention=flash_attention_2", "'sdpa' or 'eager'"),
         ("hardware.compile=true model.attention=eager", "write model.attention=sdpa"),
         ("resume=/nowhere", "auto, never, or"),
         ("algorithm.name=ppo", "choose one of grpo, opd, resd, resd_fixed,"),
