@@ -39,30 +39,36 @@ class RunDir:
         if self.lock is not None:
             self.lock.close()
 
-    def begin(self, start: Path | None, step: int, settings: str, *, fresh: bool) -> None:
-        """Make it ready for a run that goes on at `start`, after update `step`; `fresh` wants no run in it. Collective.
+    def check(self, start: Path | None, step: int, *, fresh: bool) -> None:
+        """Raises UserError if it holds another run than `start`, after update `step`, belongs to. Collective.
 
-        Raises UserError if it holds another run than `start` belongs to.
+        `fresh` wants no run in it.
         """
-        dist.barrier()  # every rank has read what an earlier process left
-        dist.on_first(lambda: self._begin(start, step, settings, fresh))
+        dist.on_first(lambda: self._check(start, step, fresh))
 
-    def _begin(self, start: Path | None, step: int, settings: str, fresh: bool) -> None:
+    def _check(self, start: Path | None, step: int, fresh: bool) -> None:
         if fresh and (self.path / "metrics.jsonl").exists():
             raise UserError(f"run_dir={self.path} holds a run already: write resume=auto, or choose another run_dir")
         if start is not None and start.resolve().parent != (self.path / "checkpoints").resolve():
             self._refuse_other_history(start, step)
+
+    def begin(self, step: int | None, settings: str) -> None:
+        """Make it ready for a run that goes on after update `step`, or begins (None). Collective."""
+        dist.barrier()  # every rank has read what an earlier process left
+        dist.on_first(lambda: self._begin(-1 if step is None else step, settings))
+
+    def _begin(self, step: int, settings: str) -> None:
         with self.told():
             for folder in ("checkpoints", "attempts"):
                 (self.path / folder).mkdir(exist_ok=True)
             for leftover in (self.path / "checkpoints").glob(".step_*"):
                 files.remove(leftover)
-            self._abandon(step)
+            self._abandon(max(step, 0))
             for number, file in files.numbered(self.path / "attempts", ".jsonl").items():
                 if number > step:
                     file.unlink()
             for name in LOGS:
-                unread = files.cut(self.path / name, step if start is not None else -1)
+                unread = files.cut(self.path / name, step)
                 if unread:
                     self.notes.append(f"{unread} line(s) of {self.path / name} could not be read and were dropped")
             files.replace(self.path / "config.yaml", settings)

@@ -66,8 +66,8 @@ class Session:
             raise
 
     def _open(self) -> dict[str, Any]:
-        """Find where to go on, and leave nothing in the directory that comes after it; what `run.json` says of it."""
-        settings, text = self.config, config.dump(self.config)
+        """Find where to go on; what `run.json` says of it. Nothing is changed yet."""
+        settings = self.config
         self.start, self.damaged = checkpoint.find(self.run_dir, settings.resume)
         resumed: dict[str, Any] = {"step": 0, "interactions": 0, "evaluations": {}}
         self.changes: list[str] = []
@@ -75,7 +75,7 @@ class Session:
             resumed = checkpoint.read_run(self.start)
             self.changes = config.check_same_run(self.run_dir, settings)
             check_same_problems(f"run_dir={self.run_dir}", resumed.get("problems", {}), self.problems)
-        self.directory.begin(self.start, resumed["step"], text, fresh=settings.resume == "never")
+        self.directory.check(self.start, resumed["step"], fresh=settings.resume == "never")
         return resumed
 
     def _build(self, task: Task, mesh: DeviceMesh, objective: Any, resumed: dict[str, Any]) -> None:
@@ -99,6 +99,7 @@ class Session:
         self.evaluations: dict[str, dict[str, float]] = resumed["evaluations"]
         if self.forgetting:
             self.forgetting.restore(resumed.get("forgetting"), resumed["step"])
+        self.directory.begin(resumed["step"] if self.start else None, config.dump(settings))
         self.log = Log(
             self.run_dir if dist.first() else None,
             talks=dist.first(),

@@ -17,9 +17,10 @@ from hydra import compose, initialize_config_dir
 from test_train import SMALL, environment, of_kind, run, same_end, weights
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import checkpoint, config, manifest, session
+from resd import checkpoint, config, manifest
 from resd.config import CONF
 from resd.evaluate import settings_of
+from resd.session import Session
 from resd.shards import read_metadata
 from resd.stream import check_same_problems
 from resd.types import UserError
@@ -215,20 +216,19 @@ def test_a_checkpoint_holds_no_later_evaluation(
     mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     evaluated = threading.Event()
-    write, evaluate = checkpoint.write_model, session.evaluate
+    write, evaluate = checkpoint.write_model, Session._evaluate
 
     def slow(*arguments: Any) -> None:
         evaluated.wait(60)
         write(*arguments)
 
-    def noted(run: Any, *arguments: Any) -> Any:
-        found = evaluate(run, *arguments)
-        if run.step == 3:
-            threading.Timer(0.5, evaluated.set).start()  # by then it has been filed
-        return found
+    def noted(self: Session) -> None:
+        evaluate(self)
+        if self.run.step == 3:
+            evaluated.set()
 
     monkeypatch.setattr(checkpoint, "write_model", slow)
-    monkeypatch.setattr(session, "evaluate", noted)
+    monkeypatch.setattr(Session, "_evaluate", noted)
     go(tiny_model, tmp_path / "run", "steps=3", "checkpoints.every=2")
     state = json.loads((tmp_path / "run/checkpoints/step_000002/state/run.json").read_text())
     assert sorted(state["evaluations"]) == ["0", "1", "2"]
@@ -271,14 +271,14 @@ def test_a_failed_save_is_told_and_costs_nothing(
 def test_a_removed_run_directory_is_one_sentence(
     mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    evaluate = session.evaluate
+    evaluate = Session._evaluate
 
-    def remove(run: Any, *arguments: Any) -> Any:
-        if run.step == 2:
+    def remove(self: Session) -> None:
+        if self.run.step == 2:
             shutil.rmtree(tmp_path / "run")
-        return evaluate(run, *arguments)
+        evaluate(self)
 
-    monkeypatch.setattr(session, "evaluate", remove)
+    monkeypatch.setattr(Session, "_evaluate", remove)
     with pytest.raises(UserError, match=r"run_dir=.*run cannot be written"):
         go(tiny_model, tmp_path / "run", "steps=3", "checkpoints.every=9")
     assert not (tmp_path / "run").exists()

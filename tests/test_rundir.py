@@ -28,7 +28,8 @@ def begin(run_dir: Path, step: int | None, *, fresh: bool = False, start: Path |
     directory = RunDir(str(run_dir))
     try:
         found = None if step is None else start or run_dir / f"checkpoints/step_{step:06d}"
-        directory.begin(found, step or 0, "new: 1\n", fresh=fresh)
+        directory.check(found, step or 0, fresh=fresh)
+        directory.begin(step, "new: 1\n")
         return directory.notes
     finally:
         directory.close()
