@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from scripted import LOGPROB, SAMPLING, Line, World, model_settings, problems, prompt, said
 
-from resd.evaluate import evaluate
+from resd.evaluation import evaluate
 from resd.model.load import Chat
 from resd.settings import EvaluationSettings
 
