@@ -16,7 +16,7 @@ from resd.clock import Clock
 from resd.context.formats import FORMATS
 from resd.context.render import Prompts
 from resd.context.teacher_prompt import Composed, Parts, TeacherPrompt
-from resd.context.thinking import strip_thinking
+from resd.thinking import strip_thinking
 from resd.engine.base import Engine
 from resd.learner import Learner
 from resd.model.load import Chat

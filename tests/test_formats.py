@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resd.context.formats import FORMATS, MAX_ENTRY_CHARS, MAX_OPERATIONS, Format, JsonFormat, LinesFormat, Operation
-from resd.context.thinking import strip_thinking
+from resd.thinking import strip_thinking
 from resd.types import Reflection
 
 JSON, LINES = JsonFormat(), LinesFormat()
@@ -57,32 +57,6 @@ def test_parts_of_any_type_are_counted_and_leave_the_good_ones_alone(items: obje
     operations = json.dumps({"operations": [{"type": "add", "section": "err", "text": "do x"}, *bad[:5]]})
     assert JSON.parse_tags(tags)[0]["err-00001"] == "helpful"
     assert JSON.parse_operations(operations)[0][0] == Operation("add", "err", "do x")
-
-
-@pytest.mark.parametrize(
-    ("text", "opened", "said"),
-    [
-        ("  answer ", False, "answer"),
-        ("<think>a</think>answer", False, "answer"),
-        ("<think>a</think>one<think>b\n</think> two", False, "one two"),
-        ("a</think>answer", False, "answer"),
-        ("a</think>b</think>answer", False, "answer"),
-        ("<think>a<think>b</think>c</think>answer", False, "answer"),
-        ("<think>cut", False, ""),
-        ("answer<think>cut", False, "answer"),
-        ("cut", True, ""),
-        ("a</think>answer", True, "answer"),
-    ],
-)
-def test_thinking_is_removed(text: str, opened: bool, said: str) -> None:
-    assert strip_thinking(text, opened) == said
-
-
-@given(st.lists(st.sampled_from(["<think>", "</think>", "a", "\n", "<", "think>"])).map("".join), st.booleans())
-def test_no_think_tag_survives(text: str, opened: bool) -> None:
-    said = strip_thinking(text, opened)
-    assert "<think>" not in said
-    assert "</think>" not in said
 
 
 REFLECTION = {

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from resd.context.playbook import SECTIONS, one_line
-from resd.context.thinking import strip_thinking
+from resd.thinking import strip_thinking
 from resd.types import Reflection, Tag
 
 Role = Literal["reflect", "tag", "curate"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from resd.context.formats import Tags
 from resd.context.playbook import Playbook
 from resd.context.render import Prompts, split_problem
-from resd.context.thinking import strip_thinking
+from resd.thinking import strip_thinking
 from resd.types import Attempt, Generate, Question, Reflection, Tag
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resd.context.render import Prompts, split_problem
-from resd.context.thinking import strip_thinking
+from resd.thinking import strip_thinking
 from resd.types import Attempt, Messages
 
 CUT_MARK = "[...]"
