@@ -16,10 +16,9 @@ from resd.clock import Clock
 from resd.context.formats import FORMATS
 from resd.context.render import Prompts
 from resd.context.teacher_prompt import Composed, Parts, TeacherPrompt
-from resd.thinking import strip_thinking
 from resd.engine.base import Engine
 from resd.learner import Learner
-from resd.model.load import Chat
+from resd.model.chat import Chat
 from resd.model.shard import full_tensors
 from resd.objectives.weighting import success_weights
 from resd.pipeline import Pipeline
@@ -28,6 +27,7 @@ from resd.report.log import Log
 from resd.report.samples import write_attempts
 from resd.settings import EvaluationSettings, ModelSettings, SamplingSettings, SuccessWeighting, TeacherPromptSettings
 from resd.task import Task
+from resd.thinking import strip_thinking
 from resd.types import Attempt, Completion, Problem, Question, Request, Sample, UserError
 from resd.verify import Verifier
 from resd.writer import Writer
@@ -145,8 +145,7 @@ class Run:
         attempts: list[Attempt] = []
         for problem in problems:
             prompt = self.task.prompt(problem)
-            text = self.chat.render(prompt)
-            ids = self.chat.encode(text)
+            text, ids = self.chat.render(prompt), self.chat.ids(prompt)
             for member in range(group):
                 attempts.append(Attempt(f"{draw}/{problem.id}/{member}", problem, prompt, text, ids, [], [], "", True))
         return attempts
@@ -212,9 +211,9 @@ class Run:
 
     def teacher_prompt(self, prompts: Prompts, settings: TeacherPromptSettings) -> TeacherPrompt:
         """Composes teacher prompts of at most `settings.max_tokens` tokens, chat template included."""
-        template = len(self.chat.encode(self.chat.render([{"role": "user", "content": ""}])))
+        template = len(self.chat.ids([{"role": "user", "content": ""}]))
         parts = Parts(**settings.model_dump(exclude={"max_tokens"}))
-        return TeacherPrompt(prompts, parts, settings.max_tokens - template, lambda text: len(self.chat.encode(text)))
+        return TeacherPrompt(prompts, parts, settings.max_tokens - template, self.chat.count)
 
     def spoken(self, attempt: Attempt) -> str:
         """The response without thinking."""
@@ -227,7 +226,7 @@ class Run:
         self.count("teacher/truncated", composed is not None and composed.truncated > 0)
         if composed is not None and composed.privileged:
             attempt.teacher_prompt = self.chat.render(composed.messages)
-            sample.teacher_prompt_ids = self.chat.encode(attempt.teacher_prompt)
+            sample.teacher_prompt_ids = self.chat.ids(composed.messages)
         return sample
 
     def success_weights(self, attempts: Sequence[Attempt], settings: SuccessWeighting) -> list[float]:

@@ -23,8 +23,9 @@ from resd.evaluate import evaluate
 from resd.forgetting import Forgetting
 from resd.learner import Learner, Objective
 from resd.model.build import blank, build_copy, build_student
+from resd.model.chat import Chat
 from resd.model.hidden import Policy
-from resd.model.load import Chat, check_context, load_model, read_config
+from resd.model.load import check_context, load_model, read_config
 from resd.model.shard import layout
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation

@@ -26,7 +26,7 @@ class Writer:
     def request(self, question: Question) -> Request | None:
         """The question as the engine gets it; None if it is too long."""
         chat, sampling = self.run.chat, self.sampling
-        ids = chat.encode(chat.render(question.messages))
+        ids = chat.ids(question.messages)
         if len(ids) > sampling.max_prompt:
             return None
         seed = seeds.derive(self.run.seed, question.role, self.run.step, question.key)
