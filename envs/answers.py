@@ -2,13 +2,14 @@
 
 import re
 
-_THINKING = re.compile(r"<think>.*?</think>", re.DOTALL)
+from resd.thinking import after_thinking
+
 _ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
 
 def spoken(response: str) -> str:
     """`response` without closed blocks of thinking and without what stands before a lone end tag, stripped."""
-    return _THINKING.sub("", response).rpartition("</think>")[2].strip()
+    return after_thinking(response).strip()
 
 
 def tagged(response: str) -> str | None:

@@ -25,7 +25,7 @@ from transformers.core_model_loading import revert_weight_conversion
 
 from resd import dist, files, manifest
 from resd.learner import Learner
-from resd.model.load import Chat
+from resd.model.chat import Chat
 from resd.model.lora import weights
 from resd.model.shard import full_tensors, reshard
 from resd.ranking import best_step

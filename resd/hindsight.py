@@ -10,11 +10,11 @@ import torch
 from resd.context.formats import FORMATS
 from resd.context.render import Prompts
 from resd.context.teacher_prompt import Composed, Parts, TeacherPrompt
-from resd.context.thinking import strip_thinking
-from resd.model.load import Chat
+from resd.model.chat import Chat
 from resd.objectives import weighting
 from resd.report.journal import Journal
 from resd.settings import ModelSettings, SuccessWeighting, TeacherPromptSettings
+from resd.thinking import strip_thinking
 from resd.types import Attempt, Sample
 
 
@@ -29,10 +29,10 @@ class Hindsight:
     def __init__(self, chat: Chat, journal: Journal, prompts: Prompts, settings: TeacherPromptSettings) -> None:
         self.chat = chat
         self.journal = journal
-        template = len(chat.encode(chat.render([{"role": "user", "content": ""}])))
+        template = len(chat.ids([{"role": "user", "content": ""}]))
         parts = Parts(**settings.model_dump(exclude={"max_tokens"}))
         budget = settings.max_tokens - template
-        self.teacher_prompt = TeacherPrompt(prompts, parts, budget, lambda text: len(chat.encode(text)))
+        self.teacher_prompt = TeacherPrompt(prompts, parts, budget, chat.count)
 
     def samples(
         self,
@@ -60,7 +60,7 @@ class Hindsight:
         self.journal.count("teacher/truncated", truncated, why=f"problem {attempt.problem.id}")
         if composed is not None and composed.privileged:
             attempt.teacher_prompt = self.chat.render(composed.messages)
-            sample.teacher_prompt_ids = self.chat.encode(attempt.teacher_prompt)
+            sample.teacher_prompt_ids = self.chat.ids(composed.messages)
         return sample
 
 

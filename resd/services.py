@@ -15,9 +15,10 @@ from resd.engine.base import Engine
 from resd.engine.transformers import TransformersEngine
 from resd.learner import Objective
 from resd.model.build import blank, build_copy, build_student
+from resd.model.chat import Chat
 from resd.model.external import check_vocabulary
 from resd.model.hidden import Policy
-from resd.model.load import Chat, load_model, read_config
+from resd.model.load import load_model, read_config
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
 from resd.report.journal import Journal
@@ -101,7 +102,12 @@ def build_engine(settings: Config, chat: Chat, student: Policy | None = None) ->
         from resd.engine.vllm import VllmEngine
 
         return VllmEngine(
-            settings.model.path, engine, eos_ids=chat.eos_ids, max_length=longest(settings), device=device
+            settings.model.path,
+            engine,
+            eos_ids=chat.eos_ids,
+            max_length=longest(settings),
+            device=device,
+            thinks=chat.guidance == "after thinking",
         )
     dtype = getattr(torch, engine.dtype)
     return TransformersEngine(

@@ -19,7 +19,8 @@ from resd.forgetting import Forgetting
 from resd.guard import Guard
 from resd.learner import Learner
 from resd.model.build import build_student
-from resd.model.load import Chat, check_context
+from resd.model.chat import Chat
+from resd.model.load import check_context
 from resd.model.shard import layout
 from resd.report import perf
 from resd.report.journal import Journal

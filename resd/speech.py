@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from resd import dist, seeds
 from resd.clock import Clock
 from resd.engine.base import Engine
-from resd.model.load import Chat
+from resd.model.chat import Chat
 from resd.report.log import Log
 from resd.settings import SamplingSettings
 from resd.types import Attempt, Completion, Messages, Problem, Request
@@ -40,7 +40,7 @@ class Speech:
     def draft(self, problem: Problem, messages: Messages, id: str, parent: Attempt | None = None) -> Attempt:
         """An attempt that is not answered yet. Its id seeds the answer; `parent` is what it follows from."""
         text = self.chat.render(messages)
-        return Attempt(id, problem, messages, text, self.chat.encode(text), [], [], "", True, parent=parent)
+        return Attempt(id, problem, messages, text, self.chat.ids(messages), [], [], "", True, parent=parent)
 
     def drafts(
         self, problems: Sequence[Problem], group: int, prompt: Callable[[Problem], Messages], draw: int = 0

@@ -90,13 +90,14 @@ class Completion:
 class Reflection:
     """What the reflector wrote about one failed attempt (paper section 3.2).
 
-    `text` is the whole output without thinking, which the teacher and the curator read; `tags` judge playbook entries
-    by id; `invalid` counts parts that could not be used.
+    `text` is what it says in prose, which the teacher and the curator read; `tags` judge playbook entries by id;
+    `invalid` counts parts that could not be used; `repaired` is 1 if slips of the form were mended.
     """
 
     text: str
     tags: Mapping[str, Tag] = field(default_factory=dict)
     invalid: int = 0
+    repaired: int = 0
 
 
 @dataclass(slots=True)
@@ -190,12 +191,16 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What context code asks a model to write. `role` and `key` name it within an update, and so seed its answer."""
+    """What context code asks a model to write. `role` and `key` name it within an update, and so seed its answer.
+
+    `truncated`: parts of it were shortened to fit.
+    """
 
     role: str
     key: str
     messages: Messages
     schema: Mapping[str, Any] | None = None
+    truncated: bool = False
 
 
 class Generate(Protocol):

@@ -7,6 +7,7 @@ that came early, in the shadow of the rollout (`resd.pipeline`), is the answer.
 from collections.abc import Sequence
 
 from resd import seeds
+from resd.context.shorten import Budget
 from resd.report.journal import Journal
 from resd.settings import SamplingSettings
 from resd.speech import Speech
@@ -20,16 +21,20 @@ class Writer:
         self.speech = speech
         self.journal = journal
         self.sampling = sampling
+        template = len(speech.chat.ids([{"role": "user", "content": ""}]))
+        self.budget = Budget(sampling.max_prompt - template, speech.chat.count)  # of a question's text
+        self.guidance = speech.chat.guidance
         self.early: dict[tuple[str, str], tuple[Request, Completion]] = {}
 
     def request(self, question: Question) -> Request | None:
         """The question as the engine gets it; None if it is too long."""
         chat, sampling = self.speech.chat, self.sampling
-        ids = chat.encode(chat.render(question.messages))
+        ids = chat.ids(question.messages)
         if len(ids) > sampling.max_prompt:
             return None
         seed = seeds.derive(self.speech.seed, question.role, self.journal.step, question.key)
-        return Request(ids, sampling.max_response, sampling.temperature, sampling.top_p, seed, question.schema)
+        schema = None if self.guidance == "never" else question.schema
+        return Request(ids, sampling.max_response, sampling.temperature, sampling.top_p, seed, schema)
 
     def __call__(self, questions: Sequence[Question]) -> list[str | None]:
         if not questions:
@@ -40,6 +45,7 @@ class Writer:
         for i, question in enumerate(questions):
             request = self.request(question)
             self.journal.count(f"{role}/too_long", request is None)
+            self.journal.count(f"{role}/truncated", question.truncated)
             asked, answer = self.early.pop((role, question.key), (None, None))
             if answer is not None and asked == request:
                 texts[i] = self.speech.chat.decode(answer.ids)

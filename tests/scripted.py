@@ -12,7 +12,7 @@ from resd import algorithms
 from resd.clock import Clock
 from resd.config import CONF
 from resd.learner import Learner
-from resd.model.load import Chat
+from resd.model.chat import Chat
 from resd.report.journal import Journal
 from resd.report.log import Log
 from resd.run import Run

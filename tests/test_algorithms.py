@@ -7,7 +7,7 @@ import pytest
 import tiny
 from scripted import LOGPROB, SAMPLING, Line, World, model_settings, prompt, said
 
-from resd.model.load import Chat
+from resd.model.chat import Chat
 
 A_RULE, B_RULE = "check the end", "read it twice"
 ADD = f"add err: {A_RULE}"
@@ -302,18 +302,21 @@ def test_requests_keep_to_the_limits_of_their_setting(chat: Chat, tmp_path: Path
     assert {asked.role for asked in world.engine.asked} == {"try", "reflect", "tag", "curate"}
 
 
-def test_a_question_beyond_the_limit_is_counted_and_not_asked(chat: Chat, tmp_path: Path) -> None:
-    writing = SAMPLING.model_dump() | {"max_prompt": 120}
+def test_a_question_beyond_the_limit_is_shortened_and_counted(chat: Chat, tmp_path: Path) -> None:
+    writing = SAMPLING.model_dump() | {"max_prompt": 330}
     long = "wrong " * 30
     world = World(tmp_path, chat, "resd", SCRIPT | {"one": long}, writing=writing)
     one, two = world.update("one", "two")
-    assert world.metrics["reflect/too_long"] == 1
-    assert world.metrics["reflect/invalid"] == 1
-    assert len(world.asked("reflect")) == 1
-    assert one.reflection is None
-    assert two.reflection is not None
+    assert world.metrics["reflect/too_long"] == 0
+    assert world.metrics["reflect/truncated"] == 1
+    short, whole = world.asked("reflect")
+    # the response is shortened, the feedback is whole
+    assert 30 < short.count("wrong") < 60
+    assert "[...]" in short
+    assert "[...]" not in whole
+    assert all(len(asked.request.prompt_ids) <= 330 for asked in world.engine.asked if asked.role == "reflect")
+    assert one.reflection is not None
     assert "about two" in (world.teacher(two) or "")
-    assert world.teacher(one) == prompt("one", A, long.strip(), f"one is not {long.strip()}")
 
 
 def test_unusable_answers_are_counted(chat: Chat, tmp_path: Path) -> None:

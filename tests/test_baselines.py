@@ -8,7 +8,7 @@ import pytest
 from scripted import LOGPROB, SAMPLING, Line, World, model_settings, problems, prompt, said
 
 from resd.evaluation import evaluate
-from resd.model.load import Chat
+from resd.model.chat import Chat
 from resd.settings import EvaluationSettings
 
 SCRIPT: dict[str, Line] = {

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from resd.context.curate import Curation, Curator
 from resd.context.playbook import Playbook
 from resd.context.render import Prompts
+from resd.context.shorten import Budget
 from resd.types import Attempt, Generate, Problem, Question, Reflection
 
 LINES = Prompts("compact", "program")
@@ -67,6 +68,29 @@ def test_one_hostile_output_does_not_hurt_the_others() -> None:
     curator = Curator(scripted(lambda text: next(outputs), seen), JSON)
     curation = curator.curate([attempt(problem, "lesson") for problem in "pqr"], playbook, 1)
     assert curation == Curation(("for-00001",), duplicates=0, invalid=4)
+
+
+def test_slips_are_counted_once_an_output() -> None:
+    slip = '{"operations": [{"section": "err", "text": "mind\\nthe end",}, {"section": "err", "text": "go on"}]}'
+    good = json.dumps({"operations": [{"type": "add", "section": "err", "text": "look twice"}]})
+    outputs = iter([slip, good])
+    curation = Curator(scripted(lambda text: next(outputs), []), JSON).curate(
+        [attempt("p", "lesson"), attempt("q", "lesson")], Playbook(), 1
+    )
+    assert curation == Curation(("err-00001", "err-00002", "err-00003"), repaired=1)
+
+
+def test_the_full_prompt_shows_the_problem_and_is_shortened_to_its_budget() -> None:
+    seen: list[str] = []
+    long = attempt("p", "\n".join(f"l{i}" for i in range(100)))
+    Curator(scripted(lambda text: None, seen), JSON).curate([long], Playbook(), 1)
+    assert "<problem>\nsolve\n</problem>" in seen[0]
+    budget = Budget(len(seen[0].split()) - 50, lambda text: len(text.split()))
+    Curator(scripted(lambda text: None, seen), JSON, budget).curate([long], Playbook(), 1)
+    assert len(seen[1].split()) <= budget.tokens
+    assert "l0\n" in seen[1]
+    assert "l99" not in seen[1]
+    assert seen[1].splitlines()[-1] == seen[0].splitlines()[-1]
 
 
 def test_the_full_prompt_counts_entries_and_hides_the_response() -> None:

@@ -7,7 +7,7 @@ import tiny
 from scripted import model_settings
 
 from resd.engine.transformers import TransformersEngine
-from resd.model.load import Chat
+from resd.model.chat import Chat
 from resd.types import Request
 
 

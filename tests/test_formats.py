@@ -1,13 +1,14 @@
 """Both output formats: what is read, what is counted, and that no text at all can raise."""
 
 import json
+from time import process_time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd.context.formats import FORMATS, MAX_ENTRY_CHARS, MAX_OPERATIONS, Format, JsonFormat, LinesFormat, Operation
-from resd.context.thinking import strip_thinking
+from resd.context.formats import FORMATS, JsonFormat, LinesFormat
+from resd.context.parts import MAX_ENTRY_CHARS, MAX_OPERATIONS, Format, Operation
 from resd.types import Reflection
 
 JSON, LINES = JsonFormat(), LinesFormat()
@@ -36,11 +37,13 @@ def test_any_text_at_all_is_read(name: str, text: str, opened: bool) -> None:
     form = FORMATS[name](opened)
     reflection = form.parse_reflection(text)
     assert reflection.text or reflection.invalid
-    for tags, invalid in [(reflection.tags, reflection.invalid), form.parse_tags(text)]:
+    read = form.parse_tags(text)
+    for tags, invalid in [(reflection.tags, reflection.invalid), (read.tags, read.invalid)]:
         assert set(tags.values()) <= {"helpful", "harmful", "neutral"}
         assert invalid >= 0
-    operations, invalid = form.parse_operations(text)
+    operations, invalid, repaired = form.parse_operations(text)
     assert invalid >= 0
+    assert repaired in (0, 1)
     for operation in operations:
         assert 0 < len(operation.text) <= MAX_ENTRY_CHARS
         operation.text.encode("utf-8")
@@ -55,34 +58,8 @@ def test_parts_of_any_type_are_counted_and_leave_the_good_ones_alone(items: obje
     bad = items if isinstance(items, list) else [items]
     tags = json.dumps({"tags": [{"id": "err-00001", "tag": "helpful"}, *bad[:20]]})
     operations = json.dumps({"operations": [{"type": "add", "section": "err", "text": "do x"}, *bad[:5]]})
-    assert JSON.parse_tags(tags)[0]["err-00001"] == "helpful"
+    assert JSON.parse_tags(tags).tags["err-00001"] == "helpful"
     assert JSON.parse_operations(operations)[0][0] == Operation("add", "err", "do x")
-
-
-@pytest.mark.parametrize(
-    ("text", "opened", "said"),
-    [
-        ("  answer ", False, "answer"),
-        ("<think>a</think>answer", False, "answer"),
-        ("<think>a</think>one<think>b\n</think> two", False, "one two"),
-        ("a</think>answer", False, "answer"),
-        ("a</think>b</think>answer", False, "answer"),
-        ("<think>a<think>b</think>c</think>answer", False, "answer"),
-        ("<think>cut", False, ""),
-        ("answer<think>cut", False, "answer"),
-        ("cut", True, ""),
-        ("a</think>answer", True, "answer"),
-    ],
-)
-def test_thinking_is_removed(text: str, opened: bool, said: str) -> None:
-    assert strip_thinking(text, opened) == said
-
-
-@given(st.lists(st.sampled_from(["<think>", "</think>", "a", "\n", "<", "think>"])).map("".join), st.booleans())
-def test_no_think_tag_survives(text: str, opened: bool) -> None:
-    said = strip_thinking(text, opened)
-    assert "<think>" not in said
-    assert "</think>" not in said
 
 
 REFLECTION = {
@@ -92,6 +69,9 @@ REFLECTION = {
     "lesson": "l",
     "tags": [{"id": "err-00001", "tag": "harmful"}],
 }
+
+
+PROSE = "Mistake: m\nCause: c\nRemedy: r\nLesson: l"
 
 
 @pytest.mark.parametrize(
@@ -104,19 +84,123 @@ REFLECTION = {
         '{{"output": {}}}',
         "<think>{{\"lesson\": \"thought\", \"tags\": []}}</think>{}",
         "thinking {{\"tags\": 1}} </think> {}",
+        '{{"lesson": 3, "tags": "todo"}}\n{}',
+        '{}\n{{"lesson": null, "tags": "see above"}}',
+        '{{"lesson": "an earlier one", "tags": []}}\n{}',
+        'As asked ("{{" and "}}"): {}',
     ],
 )  # fmt: skip
-def test_the_first_object_with_the_wanted_keys_is_found(wrap: str) -> None:
+def test_the_last_object_that_fits_is_meant(wrap: str) -> None:
     text = wrap.format(json.dumps(REFLECTION, indent=1))
+    assert JSON.parse_reflection(text) == Reflection(PROSE, {"err-00001": "harmful"}, 0, 0)
+    assert JSON.parse_tags(text) == ({"err-00001": "harmful"}, 0, 0)
+
+
+def test_an_echo_of_our_own_example_is_no_answer() -> None:
+    echo = JSON.instructions("reflect")
+    assert JSON.parse_reflection(echo) == Reflection("", {}, 2)
+    assert JSON.parse_reflection(f"{echo}\n{json.dumps(REFLECTION)}") == Reflection(PROSE, {"err-00001": "harmful"})
+    echo = JSON.instructions("tag")
+    assert JSON.parse_tags(echo) == ({}, 1, 0)
+    assert JSON.parse_tags(f"{echo}\n{json.dumps(REFLECTION)}") == ({"err-00001": "harmful"}, 0, 0)
+    echo = JSON.instructions("curate")
+    assert JSON.parse_operations(echo) == ([], 1, 0)
+    answer = json.dumps({"operations": [add()]})
+    assert JSON.parse_operations(f"{echo}\n{answer}") == ([Operation("add", "heuristics", "do x")], 0, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"lesson": "one\ntwo", "tags": []}',
+        '{"lesson": "one\ntwo", "tags": [],}',
+        "{'lesson': 'one\ntwo', 'tags': []}",
+        '{"Lesson": "one\\ntwo", "TAGS": []}',
+        '{lesson: "one\\ntwo", tags: []}',
+        '{"lesson": "one\\ntwo" // the rule\n, /* no { tags } */ "tags": [] # none\n}',
+        '{"lesson": "one\\ntwo"\n"tags": []}',
+        '{"lesson": "one\\ntwo", "tags": [], "sure": True, "why": None}',
+        '{"lesson": "one\\ntwo", "tags": [',
+        '{"lesson": "one\\ntwo", "mistake": "it never',
+        'Well: {"lesson": "one\\ntwo", "tags": [], oh no}',
+    ],
+)
+def test_common_slips_are_mended_and_counted(text: str) -> None:
+    assert JSON.parse_reflection(text) == Reflection("Lesson: one\ntwo", {}, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        (r"use \\( x \\) and \(y\)", r"use \( x \) and \(y\)"),
+        ('he wrote "x" twice', 'he wrote "x" twice'),
+        (r"a \"quoted\" word and \_ and it\'s", r"""a "quoted" word and \_ and it's"""),
+    ],
+)
+def test_strings_mean_what_their_writer_meant(written: str, meant: str) -> None:
+    assert JSON.parse_reflection(f'{{"lesson": "{written}", "tags": []}}') == Reflection(f"Lesson: {meant}", {}, 0, 1)
+
+
+KEYS = st.text(st.characters(codec="ascii", exclude_characters="{"), max_size=8)  # a brace in a key means a new object
+PLAIN_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(KEYS, PLAIN_VALUES, max_size=4), st.text(max_size=30), st.sampled_from([None, 1]))
+def test_good_json_is_read_as_it_is(others: dict, lesson: str, indent: int | None) -> None:
+    others = {key: value for key, value in others.items() if key.strip().lower() not in ("lesson", *REFLECTION)}
+    text = json.dumps({**others, "lesson": lesson}, indent=indent)
     reflection = JSON.parse_reflection(text)
-    assert (reflection.tags, reflection.invalid) == ({"err-00001": "harmful"}, 0)
-    assert reflection.text == strip_thinking(text)
-    assert JSON.parse_tags(text) == ({"err-00001": "harmful"}, 0)
+    assert reflection.text == (f"Lesson: {lesson.strip()}" if lesson.strip() else "")
+    text = json.dumps({**others, "lesson": lesson, "tags": []}, indent=indent, ensure_ascii=False)
+    assert JSON.parse_reflection(text).text == reflection.text
 
 
 def test_a_reflection_that_is_no_json_keeps_its_text_and_is_counted() -> None:
     assert JSON.parse_reflection("It forgot {the end") == Reflection("It forgot {the end", {}, 1)
     assert JSON.parse_reflection("<think>cut {") == Reflection("", {}, 1)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"mistake": "it for', '{"mis', "```json\n{", '[{"a": 1}]', '{"error": "x"}', 'Here:\n{"lesson": "it fo', "{}"],
+)
+def test_raw_json_is_never_shown_as_a_reflection(text: str) -> None:
+    assert JSON.parse_reflection(text) == Reflection("", {}, 1)
+
+
+def test_what_a_cut_answer_said_whole_is_kept() -> None:
+    text = json.dumps({**REFLECTION, "operations": [add(), add(text="do y")]})
+    assert JSON.parse_reflection(text[: text.index('"remedy"') + 5]) == Reflection("Mistake: m\nCause: c", {}, 0, 1)
+    assert JSON.parse_operations(text[: text.index("do y")]) == ([Operation("add", "heuristics", "do x")], 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "opened"),
+    [("", False), ("<think>so</think>", False), ("so</think>\n", True), ("a</think>b</think>", True)],
+)
+@pytest.mark.parametrize("tags", ["<think>", "</think>", "<think>x</think>", "</think><think>"])
+def test_a_tag_inside_a_string_is_no_thinking(before: str, opened: bool, tags: str) -> None:
+    lesson = f"never write {tags} yourself"
+    reflection = JsonFormat(opened).parse_reflection(before + json.dumps({"lesson": lesson, "tags": []}))
+    assert reflection == Reflection(f"Lesson: {lesson}", {}, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("text", "opened"),
+    [
+        ('<think>maybe {"lesson": "draft", "tags": []}', False),
+        ('maybe {"lesson": "draft", "tags": []}', True),
+        ('{"lesson": "draft", "tags": []}</think>', False),
+    ],
+)
+def test_a_draft_in_thinking_is_no_answer(text: str, opened: bool) -> None:
+    """A format that is not told that the template opens thinking takes the second for an answer."""
+    assert JsonFormat(opened).parse_reflection(text) == Reflection("", {}, 1)
+    assert JsonFormat(opened).parse_tags(text) == ({}, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -126,6 +210,11 @@ def test_a_reflection_that_is_no_json_keeps_its_text_and_is_counted() -> None:
         ([{"id": " [ERR-00001]", "tag": "neutral", "why": "extra"}], {"err-00001": "neutral"}, 0),
         ([{"id": ["err-00001"], "tag": "helpful"}, {"id": {}, "tag": "helpful"}], {}, 2),
         ([{"id": "err-00001", "tag": ["helpful"]}, {"id": "str-00002", "tag": "good"}], {}, 2),
+        ([{"id": "- err-00001", "tag": "helpful"}], {"err-00001": "helpful"}, 0),
+        ([{"id": "err-00001 (helpful 3, harmful 0): mind", "tag": "neutral"}], {"err-00001": "neutral"}, 0),
+        ([{"id": "err-00001, str-00002", "tag": "harmful"}], {"err-00001": "harmful", "str-00002": "harmful"}, 0),
+        ([{"ID": "err-00001", "Tag": "helpful"}], {"err-00001": "helpful"}, 0),
+        ([{"id": "xerr-00001-2", "tag": "helpful"}, {"id": "err-0000000001", "tag": "helpful"}], {}, 2),
         ([{"id": "rule 7", "tag": "helpful"}, {"id": "err-١٢٣٤٥", "tag": "helpful"}], {}, 2),
         ([None, 3, "err-00001", [], {}], {}, 5),
         ([{"tag": "helpful"}, {"id": "err-00001", "tag": "helpful"}], {"err-00001": "helpful"}, 1),
@@ -134,7 +223,7 @@ def test_a_reflection_that_is_no_json_keeps_its_text_and_is_counted() -> None:
     ],
 )
 def test_json_tags_stand_or_fall_one_by_one(items: object, tags: dict[str, str], invalid: int) -> None:
-    assert JSON.parse_tags(json.dumps({"reason": "", "tags": items})) == (tags, invalid)
+    assert JSON.parse_tags(json.dumps({"reason": "", "tags": items}))[:2] == (tags, invalid)
     reflection = JSON.parse_reflection(json.dumps({"lesson": "l", "tags": items}))
     assert (reflection.tags, reflection.invalid) == (tags, invalid)
 
@@ -148,6 +237,7 @@ def add(**fields: object) -> dict[str, object]:
     [
         ([add(), add(type="ADD", text=" two\nlines ")], ["do x", "two lines"], 0),
         ([add(type="delete"), add(type=None), add()], ["do x"], 2),
+        ([{"section": "err", "text": "do x"}, {"Section": "err", "Text": "do y"}], ["do x", "do y"], 0),
         ([add(section=["a"]), add(section=None), add()], ["do x"], 2),
         ([add(text=["a"]), add(text={}), add(text=None), add(text=3), add()], ["do x"], 4),
         ([add(text=""), add(text=" \n "), add(text="\ud800"), add(text="x"), add(text="x."), add()], ["do x"], 5),
@@ -158,18 +248,35 @@ def add(**fields: object) -> dict[str, object]:
     ],
 )
 def test_json_operations_stand_or_fall_one_by_one(items: object, texts: list[str], invalid: int) -> None:
-    operations, counted = JSON.parse_operations(json.dumps({"reason": "", "operations": items}))
+    operations, counted, _ = JSON.parse_operations(json.dumps({"reason": "", "operations": items}))
     assert ([operation.text for operation in operations], counted) == (texts, invalid)
 
 
 def test_an_output_without_the_wanted_object_counts_once() -> None:
     for text in ["", "none", "[1]", '{"tags": []}', '{"operations": [', "1" * 5000, "{" * 2000, '{"a":' * 2000]:
-        assert JSON.parse_operations(text) == ([], 1)
+        assert JSON.parse_operations(text) == ([], 1, 0)
 
 
-def test_hostile_text_is_given_up_on() -> None:  # trying every brace would take minutes
-    for text in ['{"a":' * 100_000, "{" * 500_000, '{"a": "' * 70_000, '[{"":[' * 80_000]:
-        assert JSON.parse_operations(text) == ([], 1)
+HOSTILE = [
+    '{"a":', "{", '{"', "{'", '{"a": "', '[{"":[', '{"":1}', "{/*", "{//", "{a:", '{"\\"', "{ ", "\"'{", "{'a\":\"b'",
+    '"\n', '" ,', '{"lesson":', '{"lesson":"', '{"lesson":[{', '{"lesson":1,"lesson":', '{"lesson":"x"},', "<think>",
+    '{"lesson":"</think>',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_time_grows_with_length(piece: str) -> None:
+    def seconds(length: int) -> float:
+        text = piece * (length // len(piece))
+        start = process_time()
+        JSON.parse_reflection(text)
+        JSON.parse_operations(text)
+        return process_time() - start
+
+    assert seconds(200_000) < 40 * seconds(20_000) + 0.5  # quadratic: a hundred times
+    assert (
+        JSON.parse_operations(piece * (1_000_000 // len(piece))).operations == []
+    )  # longer ones are read at their end
 
 
 def bounded(schema: object) -> bool:
@@ -221,7 +328,7 @@ def test_lines_reflection_counts_what_it_cannot_use(text: str, kept: str, tags: 
 def test_lines_tags() -> None:
     text = "helpful: err-00001 err-00002\n\nneutral: err-00003\nsomething else\nhelpful err-00004"
     expected = {"err-00001": "helpful", "err-00002": "helpful", "err-00003": "neutral"}
-    assert LINES.parse_tags(text) == (expected, 2)
+    assert LINES.parse_tags(text) == (expected, 2, 0)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +347,7 @@ def test_lines_tags() -> None:
     ],
 )
 def test_lines_operations(text: str, operations: list[tuple[str, str]], invalid: int) -> None:
-    read, counted = LINES.parse_operations(text)
+    read, counted, _ = LINES.parse_operations(text)
     assert ([(operation.section, operation.text) for operation in read], counted) == (operations, invalid)
 
 
@@ -252,3 +359,5 @@ def test_instructions_speak_of_what_is_read(form: Format) -> None:
         "curate": ["add", "strategies", "others"],
     }.items():
         assert all(word in form.instructions(role) for word in words)  # type: ignore[arg-type]
+        assert form.reminder(role)  # type: ignore[arg-type]
+    assert '"mistake", "cause", "remedy", "lesson" and "tags"' in JSON.reminder("reflect")

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from resd.learner import Learner, Objective
+from resd.model.chat import Chat
 from resd.model.hidden import Policy
-from resd.model.load import Chat
 from resd.model.shard import shard
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation

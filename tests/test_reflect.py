@@ -9,6 +9,7 @@ from resd.context.formats import JsonFormat
 from resd.context.playbook import Playbook
 from resd.context.reflect import Reflector, apply_tags, count_invalid
 from resd.context.render import Prompts, split_problem
+from resd.context.shorten import Budget
 from resd.types import Attempt, Generate, Problem, Question, Reflection, UserError, Verdict
 
 LINES = Prompts("compact", "program")
@@ -63,7 +64,7 @@ def test_the_json_reflector_passes_its_schema_and_shares_its_beginning() -> None
     reflections = Reflector(scripted(lambda text: answer, calls), JSON).reflect(
         [attempt("one", "A", "bad"), attempt("two", "B", "worse")], playbook()
     )
-    assert reflections == [Reflection(answer, {"err-00001": "harmful"}, 0)] * 2
+    assert reflections == [Reflection("Lesson: l", {"err-00001": "harmful"}, 0)] * 2
     [(texts, role, schema)] = calls
     assert (role, schema) == ("reflect", JsonFormat().schema("reflect"))
     shared = texts[0].partition("solve one")[0]
@@ -82,7 +83,7 @@ def test_an_attempt_cut_inside_thinking_shows_no_thinking() -> None:
     [([text], _, _)] = calls
     assert "SECRET" not in text
     assert "ended before it gave an answer" in text
-    assert "# Playbook" not in text
+    assert "<playbook>" not in text
 
 
 @pytest.mark.parametrize("prompts", [LINES, JSON], ids=["compact", "full"])
@@ -91,7 +92,7 @@ def test_success_tags_come_from_the_first_attempt_at_each_problem(prompts: Promp
     good = "helpful: err-00001" if prompts is LINES else '{"tags": [{"id": "err-00001", "tag": "helpful"}]}'
     reflector = Reflector(scripted(lambda text: good if "FIRST" in text else None, calls), prompts)
     attempts = [attempt("one", "FIRST"), attempt("one", "SECOND"), attempt("two", "OTHER")]
-    assert reflector.tag(attempts, playbook()) == [({"err-00001": "helpful"}, 0), ({}, 1)]
+    assert reflector.tag(attempts, playbook()) == [({"err-00001": "helpful"}, 0, 0), ({}, 1, 0)]
     [(texts, role, schema)] = calls
     assert (role, schema) == ("tag", prompts.format.schema("tag"))
     assert not any("SECOND" in text for text in texts)
@@ -120,3 +121,42 @@ def test_the_problem_is_the_last_user_message() -> None:
     assert split_problem([*messages, {"role": "assistant", "content": "START"}]) == (2, "u2")
     with pytest.raises(UserError, match="role user"):
         split_problem(messages[:1])
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+@pytest.mark.parametrize("prompts", [LINES, JSON], ids=["compact", "full"])
+def test_a_question_that_is_too_long_is_shortened(prompts: Prompts) -> None:
+    """A long program loses its beginning, then the playbook its last entries, then feedback its end."""
+    response = "\n".join(f"a{i}" for i in range(200))
+    long = attempt("PROBLEM", response, "\n".join(f"f{i}" for i in range(200)))
+    silent: Generate = lambda questions: []  # noqa: E731
+    whole = Reflector(silent, prompts).question(long, playbook())
+    size = words(whole.messages[0]["content"])
+    assert not whole.truncated
+    assert Reflector(silent, prompts, Budget(size, words)).question(long, playbook()) == whole
+    for budget in (size - 1, size - 150, size - 300, size - 390):
+        question = Reflector(silent, prompts, Budget(budget, words)).question(long, playbook())
+        text = question.messages[0]["content"]
+        assert question.truncated
+        assert size - 420 < words(text) <= budget
+        assert "PROBLEM" in text
+        assert "f0\n" in text
+        assert ("a199" in text) == (budget > size - 200)
+        assert text.splitlines()[-1] == whole.messages[0]["content"].splitlines()[-1]
+    assert reflect_again(prompts, long) == whole
+
+
+def reflect_again(prompts: Prompts, of: Attempt) -> Question:
+    """Without a budget nothing is shortened."""
+    return Reflector(lambda questions: [], prompts, None).question(of, playbook())
+
+
+def test_rules_of_a_system_message_are_seen() -> None:
+    for feedback in ("bad", ""):
+        question = Reflector(lambda questions: [], JSON).question(attempt("one", "A", feedback), playbook())
+        assert "<context>\nsystem: be brief\n</context>" in question.messages[0]["content"]
+        compact = Reflector(lambda questions: [], LINES).question(attempt("one", "A", feedback), playbook())
+        assert "be brief" not in compact.messages[0]["content"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import tiny
 
-from resd.model.load import Chat
+from resd.model.chat import Chat
 from resd.report.samples import SCORED_TOKENS, write_attempts
 from resd.settings import ModelSettings
 from resd.types import Attempt, Problem, Sample

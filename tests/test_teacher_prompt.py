@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from resd.context.formats import JsonFormat, LinesFormat
 from resd.context.playbook import Playbook, Style
 from resd.context.render import Prompts
-from resd.context.teacher_prompt import CUT_MARK, Composed, Parts, TeacherPrompt
+from resd.context.shorten import CUT_MARK
+from resd.context.teacher_prompt import Composed, Parts, TeacherPrompt
 from resd.types import Attempt, Problem, Reflection, UserError, Verdict
 
 STYLES: list[Style] = ["full", "compact"]

@@ -66,8 +66,8 @@ class Algorithm(base.Algorithm[Settings]):
         self.playbook = Playbook()
         self.solutions = SolutionBuffer(run.speech.chat.thinking_opened)
         self.writer = run.writer(settings.writing)
-        self.reflector = Reflector(self.writer, run.prompts)
-        self.curator = Curator(self.writer, run.prompts)
+        self.reflector = Reflector(self.writer, run.prompts, self.writer.budget)
+        self.curator = Curator(self.writer, run.prompts, self.writer.budget)
         self.hindsight = run.hindsight(settings.teacher_prompt)
 
     def observe(self, problems: Sequence[Problem]) -> Observation:
@@ -91,7 +91,7 @@ class Algorithm(base.Algorithm[Settings]):
             attempt.reflection = reflection
         judged = self.reflector.tag(passed, playbook) if self.settings.tag_successes else []
         unknown = apply_tags(playbook, [a.reflection.tags for a in failed if a.reflection], step)
-        unknown += apply_tags(playbook, [tags for tags, _ in judged], step)
+        unknown += apply_tags(playbook, [read.tags for read in judged], step)
 
         # P <- Curate(P, r): add the lessons that are not there yet.
         curation = self.curator.curate(failed, playbook, step)
@@ -110,8 +110,11 @@ class Algorithm(base.Algorithm[Settings]):
 
         count = self.run.journal.count
         count("reflect/invalid", count_invalid([a.reflection for a in failed]), why=_unread(failed))
-        count("tag/invalid", sum(invalid for _, invalid in judged) + unknown)
+        count("tag/invalid", sum(read.invalid for read in judged) + unknown)
         count("curate/invalid", curation.invalid)
+        count("reflect/repaired", sum(a.reflection.repaired for a in failed if a.reflection))
+        count("tag/repaired", sum(read.repaired for read in judged))
+        count("curate/repaired", curation.repaired)
         count("curate/duplicates", curation.duplicates)
         count("playbook/added", len(curation.added))
         count("playbook/removed", size + len(curation.added) - len(playbook))

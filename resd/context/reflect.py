@@ -5,48 +5,62 @@ The attempts were made without the playbook in sight, so a tag says whether an e
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from resd.context.formats import Tags
+from resd.context.parts import TagsRead
 from resd.context.playbook import Playbook
-from resd.context.render import Prompts, split_problem
-from resd.context.thinking import strip_thinking
+from resd.context.render import Prompts, earlier_turns, split_problem
+from resd.context.shorten import BEGINNING, END, ENTRIES, Budget, Slots
+from resd.thinking import strip_thinking
 from resd.types import Attempt, Generate, Question, Reflection, Tag
+
+# In order of loss; an answer stands at the end of a response.
+_LOSS = {"response": END, "playbook": ENTRIES, "feedback": BEGINNING}
 
 
 class Reflector:
-    """Two questions, each asked for a whole batch in one call of `generate`; both follow from attempt and playbook."""
+    """Two questions, each asked for a whole batch in one call of `generate`; both follow from attempt and playbook.
 
-    def __init__(self, generate: Generate, prompts: Prompts) -> None:
-        self.generate, self.prompts = generate, prompts
+    A question over the budget is shortened, except for the problem (None: nothing is).
+    """
+
+    def __init__(self, generate: Generate, prompts: Prompts, budget: Budget | None = None) -> None:
+        self.generate, self.prompts, self.budget = generate, prompts, budget
 
     def reflect(self, attempts: Sequence[Attempt], playbook: Playbook) -> list[Reflection | None]:
         """One reflection per failed attempt, in order; None where the prompt was too long or the generation failed."""
         outputs = self.generate([self.question(attempt, playbook) for attempt in attempts])
         return [None if output is None else self.prompts.format.parse_reflection(output) for output in outputs]
 
-    def tag(self, attempts: Sequence[Attempt], playbook: Playbook) -> list[tuple[Tags, int]]:
-        """Tags and the number of unusable parts, one pair per solved problem (its first attempt counts).
+    def tag(self, attempts: Sequence[Attempt], playbook: Playbook) -> list[TagsRead]:
+        """What was judged, one answer per solved problem (its first attempt counts).
 
         An empty playbook has nothing to tag: then nothing is asked.
         """
         if not len(playbook):
             return []
         outputs = self.generate([self.question(attempt, playbook) for attempt in first_per_problem(attempts)])
-        return [({}, 1) if output is None else self.prompts.format.parse_tags(output) for output in outputs]
+        return [TagsRead({}, 1) if output is None else self.prompts.format.parse_tags(output) for output in outputs]
 
     def question(self, attempt: Attempt, playbook: Playbook) -> Question:
         """What is asked about a verified attempt: why it failed, or what helped it."""
-        problem, said, rules = (
-            split_problem(attempt.prompt)[1],
-            self._said(attempt),
-            playbook.render(self.prompts.style),
-        )
-        if attempt.passed:
-            return self.prompts.question("tag", attempt.id, self.prompts.tag(problem, said, rules))
-        feedback = attempt.verdict.feedback if attempt.verdict else ""
-        return self.prompts.question("reflect", attempt.id, self.prompts.reflect(problem, said, feedback, rules))
+        index, problem = split_problem(attempt.prompt)
+        earlier = earlier_turns(attempt.prompt, index)
 
-    def _said(self, attempt: Attempt) -> str:
-        return strip_thinking(attempt.response, self.prompts.format.thinking_opened)
+        def render(slots: Slots) -> str:
+            if attempt.passed:
+                return self.prompts.tag(problem, slots["response"], slots["playbook"], earlier)
+            return self.prompts.reflect(problem, slots["response"], slots["feedback"], slots["playbook"], earlier)
+
+        slots, truncated = (
+            {
+                "response": strip_thinking(attempt.response, self.prompts.format.thinking_opened),
+                "playbook": playbook.render(self.prompts.style),
+                "feedback": attempt.verdict.feedback if attempt.verdict and not attempt.passed else "",
+            },
+            0,
+        )
+        if self.budget:
+            slots, truncated = self.budget.fit(slots, _LOSS, render)
+        return self.prompts.question("tag" if attempt.passed else "reflect", attempt.id, render(slots), truncated > 0)
 
 
 def count_invalid(reflections: Iterable[Reflection | None]) -> int:

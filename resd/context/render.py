@@ -1,10 +1,12 @@
 """Prompts from plain strings, one method per role, in one of two styles.
 
-`full` is for real models and tells them everything; `compact` is for a model of a few million parameters that was
-pretrained on exactly these texts. What many prompts of one step share (instructions, playbook) comes first, so that an
-engine's prefix cache serves it. Optional parts are left out, heading included, when they are empty.
+`full` is for real models and tells them everything, each part between tags that its content cannot close; `compact` is
+for a model of a few million parameters that was pretrained on exactly these texts. What many prompts of one step share
+(instructions, playbook) comes first, so that an engine's prefix cache serves it. Optional parts are left out, with what
+announces them, when they are empty.
 """
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Literal
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from resd.context.formats import Format, JsonFormat, LinesFormat, Role
+from resd.context.formats import JsonFormat, LinesFormat
+from resd.context.parts import Format, Role
 from resd.context.playbook import Style
 from resd.types import Messages, Question, UserError
 
@@ -60,28 +63,52 @@ class Prompts:
         }
         return self._render("teacher", slots)
 
-    def reflect(self, problem: str, response: str, feedback: str, playbook: str = "") -> str:
-        """Asks why a response failed and which entries helped or misled."""
-        slots = {"playbook": playbook, "problem": problem, "response": response, "feedback": feedback}
-        return self._render("reflect", slots)
+    def reflect(self, problem: str, response: str, feedback: str, playbook: str = "", earlier: str = "") -> str:
+        """Asks why a response failed and which entries helped or misled. `earlier`: see `earlier_turns`."""
+        slots = {"playbook": playbook, "earlier": earlier, "problem": problem, "response": response}
+        return self._render("reflect", {**slots, "feedback": feedback})
 
-    def tag(self, problem: str, response: str, playbook: str) -> str:
+    def tag(self, problem: str, response: str, playbook: str, earlier: str = "") -> str:
         """Asks which entries a successful response bears out."""
-        return self._render("tag", {"playbook": playbook, "problem": problem, "response": response})
+        return self._render("tag", {"playbook": playbook, "earlier": earlier, "problem": problem, "response": response})
 
-    def curate(self, reflection: str, playbook: str = "", statistics: str = "") -> str:
+    def curate(
+        self, reflection: str, playbook: str = "", statistics: str = "", problem: str = "", earlier: str = ""
+    ) -> str:
         """Asks for entries to add. The curator sees neither the response nor its feedback."""
-        return self._render("curate", {"playbook": playbook, "statistics": statistics, "reflection": reflection})
+        slots = {"playbook": playbook, "statistics": statistics, "earlier": earlier, "problem": problem}
+        return self._render("curate", {**slots, "reflection": reflection})
 
-    def question(self, role: Role, key: str, text: str) -> Question:
+    def question(self, role: Role, key: str, text: str, truncated: bool = False) -> Question:
         """A rendered prompt as one user message, with what the format enforces."""
-        return Question(role, key, [{"role": "user", "content": text}], self.format.schema(role))
+        return Question(role, key, [{"role": "user", "content": text}], self.format.schema(role), truncated)
 
     def _render(self, role: Role | Literal["teacher"], slots: Mapping[str, str]) -> str:
-        instructions = "" if role == "teacher" else self.format.instructions(role)
+        instructions = reminder = ""
+        if role != "teacher":
+            instructions, reminder = self.format.instructions(role), self.format.reminder(role)
         filled = {name: text.strip() for name, text in slots.items()}
+        everything = "\n".join(filled.values())
+
+        def block(name: str, text: str) -> str:
+            tag = _free_tag(name, everything)
+            return f"<{tag}>\n{text}\n</{tag}>"
+
         template = _environment(self.style).get_template(f"{role}.j2")
-        return template.render(filled, noun=self.noun, instructions=instructions)
+        return template.render(filled, noun=self.noun, instructions=instructions, reminder=reminder, block=block)
+
+
+def _free_tag(name: str, text: str) -> str:
+    """The name, with a number if the text spells a tag of that name."""
+    spelled = {int(number or 1) for number in re.findall(rf"</?\s*{name}(?:_([0-9]{{1,9}}))?\b", text, re.IGNORECASE)}
+    number = next(number for number in range(1, len(spelled) + 2) if number not in spelled)
+    return name if number == 1 else f"{name}_{number}"
+
+
+def earlier_turns(messages: Messages, index: int) -> str:
+    """The messages around the problem, which is that of `index`, as text: the rules that the problem relies on."""
+    others = [message for i, message in enumerate(messages) if i != index]
+    return "\n\n".join(f"{message['role']}: {message['content'].strip()}" for message in others)
 
 
 def split_problem(messages: Messages) -> tuple[int, str]:

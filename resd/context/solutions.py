@@ -6,7 +6,7 @@ one inner loop.
 
 from collections.abc import Mapping
 
-from resd.context.thinking import strip_thinking
+from resd.thinking import strip_thinking
 
 
 class SolutionBuffer:

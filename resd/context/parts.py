@@ -1,0 +1,147 @@
+"""What reflections, tags and playbook operations consist of, and what a format of writing them is."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from resd.context.playbook import SECTIONS, one_line
+from resd.types import Reflection, Tag
+
+Role = Literal["reflect", "tag", "curate"]
+Tags = dict[str, Tag]
+
+MIN_ENTRY_WORDS = 2
+MAX_ENTRY_CHARS = 600
+MAX_STRING_CHARS = 1500
+MAX_OPERATIONS = 8
+MAX_TAGS = 64
+ID = re.compile(r"[a-z]{2,5}-[0-9]{5,9}")
+ID_INSIDE = re.compile(rf"(?<![\w-]){ID.pattern}(?![\w-])")
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One change to the playbook. Only `add` exists; `parents` are the ids an entry was made from."""
+
+    kind: Literal["add"]
+    section: str
+    text: str
+    parents: tuple[str, ...] = ()
+
+
+class TagsRead(NamedTuple):
+    """Tags by entry id (the last one wins), how many parts were not usable, and whether slips were mended."""
+
+    tags: Tags
+    invalid: int = 0
+    repaired: int = 0
+
+
+class OperationsRead(NamedTuple):
+    """Operations in order, how many parts were not usable, and whether slips were mended."""
+
+    operations: list[Operation]
+    invalid: int = 0
+    repaired: int = 0
+
+
+class Format(Protocol):
+    """One way of writing. `thinking_opened`: the chat template ends in a start-of-think tag (see `strip_thinking`)."""
+
+    name: str
+    thinking_opened: bool
+
+    def schema(self, role: Role) -> dict[str, Any] | None:
+        """A JSON schema for guided decoding, or None if any text may be written."""
+
+    def instructions(self, role: Role) -> str:
+        """What tells a model how to write."""
+
+    def reminder(self, role: Role) -> str:
+        """The form once more, in one sentence at the end of a long prompt."""
+
+    def parse_reflection(self, text: str) -> Reflection:
+        """A reflection with an empty text if nothing is usable; then `invalid` is at least 1."""
+
+    def parse_tags(self, text: str) -> TagsRead: ...
+
+    def parse_operations(self, text: str) -> OperationsRead: ...
+
+
+def entry_id(text: Any) -> Any:
+    return text.strip(" []()`'\".,;").lower() if isinstance(text, str) else text
+
+
+def _one_line(text: Any) -> Any:
+    return one_line(text) if isinstance(text, str) else text
+
+
+def _lower(text: Any) -> Any:
+    return text.strip().lower() if isinstance(text, str) else text
+
+
+def _lesson(text: str) -> str:
+    """An entry of a single word, or of punctuation, teaches nothing."""
+    if len(re.findall(r"\w+", text)) < MIN_ENTRY_WORDS:
+        raise ValueError("too few words")
+    return text
+
+
+class Part(BaseModel):
+    """Extra keys are forbidden while decoding and ignored while reading."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", json_schema_extra={"additionalProperties": False})
+
+
+class TagPart(Part):
+    id: Annotated[str, BeforeValidator(entry_id), Field(json_schema_extra={"maxLength": 16})]
+    tag: Annotated[Tag, BeforeValidator(_lower)]
+
+
+class AddPart(Part):
+    type: Annotated[Literal["add"], BeforeValidator(_lower)] = "add"
+    section: Annotated[str, Field(json_schema_extra={"enum": list(SECTIONS)})]
+    text: Annotated[
+        str, BeforeValidator(_one_line), Field(min_length=1, max_length=MAX_ENTRY_CHARS), AfterValidator(_lesson)
+    ]
+
+
+_String = Annotated[str, Field(max_length=MAX_STRING_CHARS)]
+
+
+class _Reflect(Part):
+    mistake: _String
+    cause: _String
+    remedy: _String
+    lesson: _String
+    tags: Annotated[list[TagPart], Field(max_length=MAX_TAGS)]
+
+
+class _TagEntries(Part):
+    reason: _String
+    tags: Annotated[list[TagPart], Field(max_length=MAX_TAGS)]
+
+
+class _Curate(Part):
+    reason: _String
+    operations: Annotated[list[AddPart], Field(max_length=MAX_OPERATIONS)]
+
+
+SCHEMAS: Mapping[Role, type[Part]] = {"reflect": _Reflect, "tag": _TagEntries, "curate": _Curate}
+PartT = TypeVar("PartT", bound=Part)
+
+
+def valid_items(items: Any, kind: type[PartT], limit: int) -> tuple[list[PartT], int]:
+    """The well-formed items among the first `limit`, and how many others there are; a value that is no list is one."""
+    if not isinstance(items, list):
+        return [], 1
+    valid = []
+    for item in items[:limit]:
+        try:
+            valid.append(kind.model_validate(item))
+        except ValidationError:
+            continue
+    return valid, len(items) - len(valid)

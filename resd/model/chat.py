@@ -1,0 +1,225 @@
+"""A tokenizer and its chat template: messages to ids, ids to text.
+
+What a message says is text, whatever it spells: only the template writes control tokens. Not covered: images, tools.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from jinja2 import TemplateError
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
+
+from resd.model.load import _generation_config, _read
+from resd.settings import ModelSettings
+from resd.thinking import CLOSE, OPEN
+from resd.types import Messages, UserError
+
+MAX_BYTES = 4  # of a character in UTF-8; tokens that do not make one by then are not text
+# Added tokens are control tokens if they are flagged so or look like it (<think>, [INST], <|user|>); others are words.
+_TAG = re.compile(r"<(?!0x[0-9A-F]{2}>).+>|\[.+\]|\{.+\}|\|.+\|", re.DOTALL)
+_PRIVATE = range(0xF0000, 0xFFFFE)  # characters without a meaning
+
+# When an engine may hold an answer to a schema: its model's thinking must stay free.
+Guidance = Literal["from the start", "after thinking", "never"]
+
+
+class Chat:
+    """Raises UserError when the folder has no usable tokenizer, template or end of turn."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.path = settings.path
+        self.tokenizer = _read(AutoTokenizer, settings.path)
+        self.enable_thinking = settings.enable_thinking
+        if self.tokenizer.chat_template is None:
+            raise UserError(f"model.path={settings.path} has no chat template: add chat_template.jinja to the folder")
+        self.eos_ids = self._end_of_turn()
+        self.pad_id: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0]
+        self.controls = {
+            token.content: id
+            for id, token in self.tokenizer.added_tokens_decoder.items()
+            if token.content and (token.special or _TAG.fullmatch(token.content))
+        }
+        longest_first = sorted(map(re.escape, self.controls), key=len, reverse=True)
+        beginnings = "".join({re.escape(text[0]) for text in self.controls})
+        self._control = re.compile(f"(?=[{beginnings}])(?:{'|'.join(longest_first)})" if longest_first else "(?!)")
+        self._twins: dict[str, Tokenizer] = {}
+        self.thinking_opened = self.render([{"role": "user", "content": ""}]).rstrip().endswith(OPEN)
+
+    def _end_of_turn(self) -> list[int]:
+        """What ends a response: the end tokens of the generation's configuration and of the tokenizer."""
+        found: list[Any] = []
+        for declared in (_generation_config(self.path), self.tokenizer):
+            eos = getattr(declared, "eos_token_id", None)
+            found += eos if isinstance(eos, (list, tuple)) else [eos]
+        ids = list(dict.fromkeys(id for id in found if isinstance(id, int)))
+        if not ids:
+            raise UserError(
+                f"model.path={self.path} names no end-of-turn token: set eos_token_id in generation_config.json"
+            )
+        return ids
+
+    @property
+    def guidance(self) -> Guidance:
+        """How to hold an answer to a schema although the model thinks first."""
+        asked = [{"role": "user", "content": ""}]
+        if not self.thinking_opened:
+            switch = self._apply(asked, enable_thinking=True) != self._apply(asked, enable_thinking=False)
+            if not self.enable_thinking or not switch:
+                return "from the start"
+        return "after thinking" if {OPEN, CLOSE} <= self.tokenizer.get_vocab().keys() else "never"
+
+    def check(self, prompts: Iterable[Messages]) -> None:
+        """Raises UserError if the template cannot render a conversation like these: one of each order of roles."""
+        examples = {tuple(message["role"] for message in prompt): prompt for prompt in prompts}
+        for example in examples.values():
+            self.render(example)
+
+    def render(self, messages: Messages) -> str:
+        """The prompt as text to look at, ending with the generation header. `ids` is what a model reads.
+
+        Raises UserError if the template refuses the messages, or if they end with a turn of the assistant.
+        """
+        text, mark = self._marked(messages)
+        return text.replace(mark, "") if mark else text
+
+    def ids(self, messages: Messages) -> list[int]:
+        """The ids of the rendered prompt. Control tokens are the template's; raises as `render` does."""
+        return self._encode(*self._marked(messages))
+
+    def count(self, text: str) -> int:
+        """How many tokens `text` is as the content of a message."""
+        text = sound(text)
+        mark = self._mark_for([text])
+        return len(self._encode(self._control.sub(lambda found: mark + found[0], text), mark))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of text in which control tokens are meant; nothing is added."""
+        return self.tokenizer.encode(sound(text), add_special_tokens=False)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of a response, without the end-of-turn token."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token. A character of several tokens is the last one's, the others have no text."""
+        texts: list[str] = []
+        start = 0
+        for end in range(1, len(ids) + 1):
+            text = self.decode(ids[start:end])
+            whole = not text.endswith("\N{REPLACEMENT CHARACTER}") or end - start == MAX_BYTES
+            texts.append(text if whole or end == len(ids) else "")
+            start = end if whole else start
+        return texts
+
+    def _marked(self, messages: Messages) -> tuple[str, str]:
+        """The rendered text, and a character that stands in it before each control token that a message spells.
+
+        The character is "" if there is none. A template that treats marked contents otherwise (it may look for tags at
+        their beginning) gets them with the mark inside the token, which then means nothing to it.
+        """
+        if not all(isinstance(text, str) for message in messages for text in (message.get("role"), *message.values())):
+            raise UserError("a task's prompt must be a list of messages whose role and content are texts")
+        messages = [{key: sound(value) for key, value in message.items()} for message in messages]
+        if messages and messages[-1]["role"] == "assistant":
+            raise UserError("a task's prompt ends with a turn of the assistant: let it end with one of the user")
+        text = self._apply(messages)
+        mark = self._mark_for([text, *(value for message in messages for value in message.values())])
+        if not mark:
+            return text, ""
+        marked = ""
+        for before in (0, 1):
+            marked = self._apply([_each_content(message, self._control, mark, before) for message in messages])
+            if marked.replace(mark, "") == text:
+                break
+        return marked, mark
+
+    def _mark_for(self, texts: Sequence[str]) -> str:
+        """A character that occurs in none of the texts, or "" if they have no control token to mark."""
+        if not any(self._control.search(text) for text in texts[1:] or texts):
+            return ""
+        used = set().union(*texts)
+        return next(mark for mark in map(chr, _PRIVATE) if mark not in used)
+
+    def _apply(self, messages: Messages, enable_thinking: bool | None = None) -> str:
+        """What the template makes of messages."""
+        try:
+            return self.tokenizer.apply_chat_template(
+                [dict(message) for message in messages],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=self.enable_thinking if enable_thinking is None else enable_thinking,
+            )
+        except (TemplateError, TypeError, ValueError, LookupError, AttributeError) as error:
+            roles = ", ".join(message["role"] for message in messages)
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"the chat template of model.path={self.path} fails on a conversation with the roles {roles} "
+                f"({reason}): leave out the role that it does not know, or mend the template"
+            ) from None
+
+    def _encode(self, marked: str, mark: str) -> list[int]:
+        """The ids of text in which the control tokens behind a mark are plain text."""
+        if not mark:
+            return self.encode(marked)
+        known = re.compile(f"({mark})?({self._control.pattern})|{mark}")
+        if not isinstance(getattr(self.tokenizer, "backend_tokenizer", None), Tokenizer):
+            broken = known.sub(lambda found: _broken(found, mark), marked)
+            return [id for piece in broken.split(mark) for id in self.encode(piece)]
+        aliased = known.sub(lambda found: self._name(found, mark), marked)
+        if mark not in self._twins:
+            self._twins[mark] = self._twin(mark)
+        return self._twins[mark].encode(aliased, add_special_tokens=False).ids
+
+    def _name(self, found: re.Match[str], mark: str) -> str:
+        plain = found[2] is None or found[1]
+        return found[2] or "" if plain else _alias(self.controls[found[2]], mark)
+
+    def _twin(self, mark: str) -> Tokenizer:
+        """The tokenizer with other names for its control tokens, so that their usual ones are text like any other."""
+        spec = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        names = {text: _alias(id, mark) for text, id in self.controls.items()}
+        for token in spec["added_tokens"]:
+            token["content"] = names.get(token["content"], token["content"])
+        model = spec["model"]
+        vocab = model["vocab"]
+        if isinstance(vocab, dict):
+            model["vocab"] = {names.get(piece, piece): id for piece, id in vocab.items()}
+        else:
+            model["vocab"] = [[names.get(piece, piece), score] for piece, score in vocab]
+        if model.get("unk_token") in names:
+            model["unk_token"] = names[model["unk_token"]]
+        if "merges" in model:
+            pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+            model["merges"] = [pair for pair in pairs if not {*pair, "".join(pair)} & names.keys()]
+        return Tokenizer.from_str(json.dumps(spec | {"post_processor": None, "truncation": None, "padding": None}))
+
+
+def sound(text: str) -> str:
+    """`text` with the halves of surrogate pairs joined, and the replacement character for those without the other."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def _each_content(message: Mapping[str, str], control: re.Pattern[str], mark: str, at: int) -> dict[str, Any]:
+    """The message with a mark at place `at` of every control token, but not in its role."""
+    return {
+        key: value if key == "role" else control.sub(lambda found: found[0][:at] + mark + found[0][at:], value)
+        for key, value in message.items()
+    }
+
+
+def _alias(id: int, mark: str) -> str:
+    return f"{mark}{id}{mark}"
+
+
+def _broken(found: re.Match[str], mark: str) -> str:
+    """For tokenizers of other kinds: text that spells a control token comes in two pieces."""
+    if found[2] is None:
+        return mark
+    return found[2][:1] + mark + found[2][1:] if found[1] else found[2]
