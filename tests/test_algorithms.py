@@ -303,7 +303,7 @@ def test_requests_keep_to_the_limits_of_their_setting(chat: Chat, tmp_path: Path
 
 
 def test_a_question_beyond_the_limit_is_shortened_and_counted(chat: Chat, tmp_path: Path) -> None:
-    writing = SAMPLING.model_dump() | {"max_prompt": 330}
+    writing = SAMPLING.model_dump() | {"max_prompt": 380}
     long = "wrong " * 30
     world = World(tmp_path, chat, "resd", SCRIPT | {"one": long}, writing=writing)
     one, two = world.update("one", "two")
@@ -314,7 +314,7 @@ def test_a_question_beyond_the_limit_is_shortened_and_counted(chat: Chat, tmp_pa
     assert 30 < short.count("wrong") < 60
     assert "[...]" in short
     assert "[...]" not in whole
-    assert all(len(asked.request.prompt_ids) <= 330 for asked in world.engine.asked if asked.role == "reflect")
+    assert all(len(asked.request.prompt_ids) <= 380 asked in world.engine.asked if asked.role == "reflect")
     assert one.reflection is not None
     assert "about two" in (world.teacher(two) or "")
 
