@@ -314,7 +314,7 @@ def test_a_question_beyond_the_limit_is_shortened_and_counted(chat: Chat, tmp_pa
     assert 30 < short.count("wrong") < 60
     assert "[...]" in short
     assert "[...]" not in whole
-    assert all(len(asked.request.prompt_ids) <= 380 asked in world.engine.asked if asked.role == "reflect")
+    assert all(len(asked.request.prompt_ids) <= 380 for asked in world.engine.asked if asked.role == "reflect")
     assert one.reflection is not None
     assert "about two" in (world.teacher(two) or "")
 
