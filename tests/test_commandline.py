@@ -53,7 +53,7 @@ MISTAKES = {
     "task=[finer,ifeval]": "task=[finer,ifeval] is not a name",
     "task@forgetting.task=nope": "task@forgetting.task=nope does not exist: choose one of",
     "forgetting.task=ifeval": "write task@forgetting.task=ifeval",
-    "algorithm=RESD": "algorithm=RESD does not exist: choose one of grpo, resd,",
+    "algorithm=RESD": "algorithm=RESD does not exist: choose one of grpo, opd,",
     "algorithm.name=ppo": "choose one of grpo, opd, resd, resd_fixed,",
     "preset=offical": "preset=offical does not exist: choose one of default, official, paper",
     "model=some/folder": "a folder with a model is model.path=…",
@@ -155,6 +155,7 @@ def test_homes_are_found(tmp_path: Path) -> None:
     home = tmp_path / "home"
     (home / "model").mkdir(parents=True)
     (home / "model" / "config.json").write_text("{}")
+    (home / "model" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (home / "checkpoint" / "state").mkdir(parents=True)
     for quote in ("", "'", '"'):
         settings = load(*(f"{key}={quote}~/{name}{quote}" for key, name in (("run_dir", "r"), ("model.path", "model"))))

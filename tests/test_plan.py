@@ -10,6 +10,7 @@ import pytest
 import tiny
 import torch
 from hydra import compose, initialize_config_dir
+from safetensors.torch import save_file
 from test_learner import make, samples
 from test_train import environment, metrics
 from torch.distributed.device_mesh import DeviceMesh
@@ -337,7 +338,7 @@ def test_a_model_beyond_the_machine_is_refused_before_it_is_read(tmp_path: Path)
     tiny.save(tmp_path / "model")
     file = tmp_path / "model" / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_size": 65536, "intermediate_size": 10**6}))
-    (tmp_path / "model" / "model.safetensors").unlink()
+    save_file({}, tmp_path / "model" / "model.safetensors")
     command = [sys.executable, "-m", "resd.train", f"model.path={tmp_path / 'model'}", f"run_dir={tmp_path / 'run'}"]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 2
@@ -348,7 +349,7 @@ def test_a_model_beyond_the_machine_is_refused_before_it_is_read(tmp_path: Path)
 def test_a_prompt_beyond_the_machine_is_refused_before_anything_is_read(tmp_path: Path) -> None:
     file = tiny.save(tmp_path / "model") / "config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"max_position_embeddings": 10**12}))
-    (tmp_path / "model" / "model.safetensors").unlink()
+    save_file({}, tmp_path / "model" / "model.safetensors")
     arguments = [f"model.path={tmp_path / 'model'}", f"run_dir={tmp_path / 'run'}", f"model.max_prompt={10**10}"]
     command = [sys.executable, "-m", "resd.train", *arguments]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
