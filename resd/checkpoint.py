@@ -159,8 +159,10 @@ def _storage_fault(error: BaseException) -> str | None:
         return next((why for cause, _ in error.failures.values() if (why := _storage_fault(cause))), None)
     if isinstance(error, OSError):
         return files.reason(error)
-    if isinstance(error, SafetensorError) or "inline_container" in str(error):
-        return files.reason(error)[:200]
+    if "inline_container" in str(error):
+        return "a file could not be written whole, as when the disk is full"  # torch does not pass on why
+    if isinstance(error, SafetensorError):
+        return files.reason(error)
     inner = error.__cause__ or error.__context__
     return _storage_fault(inner) if inner is not None else None
 

@@ -30,23 +30,21 @@ from resd.types import UserError
 
 @hydra.main(config_path=str(configuration.CONF), config_name="config", version_base="1.3")
 def main(composed: DictConfig) -> None:
-    guarded(lambda: train(configuration.validate(_with_own_directory(composed))))
+    guarded(lambda: train(configuration.validate(_alone_in_its_directory(composed))))
 
 
-_DIRECTORIES: set[str] = set()  # of the jobs of this process
+_DIRECTORIES: set[str] = set()  # of the jobs that a sweep ran in this process
 
 
-def _with_own_directory(composed: DictConfig) -> DictConfig:
-    """A job of a sweep writes below the sweep's directory, unless it was told where; no two write into one."""
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN:
-        return composed
-    if not any(override.startswith("run_dir=") for override in hydra_config.overrides.task):
-        composed.run_dir = str(Path(hydra_config.sweep.dir, f"{hydra_config.job.num:02}"))
-    composed.run_dir = os.path.normpath(composed.run_dir)
-    if composed.run_dir in _DIRECTORIES:
-        raise UserError(f"run_dir={composed.run_dir} is that of an earlier job of this sweep too: leave it out")
-    _DIRECTORIES.add(composed.run_dir)
+def _alone_in_its_directory(composed: DictConfig) -> DictConfig:
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        run_dir = os.path.realpath(composed.run_dir)
+        if run_dir in _DIRECTORIES:
+            raise UserError(
+                f"run_dir={composed.run_dir} is that of an earlier job of this sweep: write hydra/launcher=torchrun, "
+                "and leave run_dir out"
+            )
+        _DIRECTORIES.add(run_dir)
     return composed
 
 

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def watch(run_dir: str, kill_at: int | None, report: int) -> None:
         os.pwrite(report, f"{count:08}".encode(), 0)
         if count == kill_at:
             if event == "open" and arguments[2] & os.O_APPEND and str(path).endswith(".jsonl"):
-                descriptor = os.open(os.fsencode(path) + b"", os.O_WRONLY | os.O_APPEND)
+                descriptor = os.open(os.fsencode(path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
                 os.write(descriptor, b'{"step": 1, "ki\xff')
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -60,6 +61,8 @@ def child(plan: dict[str, Any], kill_at: int | None, report: int) -> int:
             watch(plan["run_dir"], kill_at, report)
             train(config)
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(status)

@@ -5,15 +5,18 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import HydraContext
+from hydra.types import HydraContext, RunMode
+from omegaconf import OmegaConf
 from test_job import wait_until
 from test_train import SMALL, environment, metrics, of_kind
 
+from resd import train
 from resd.config import CONF
 from resd.report.__main__ import main as report
 from resd.sweep.hydra_plugins.torchrun import Slots, TorchrunLauncher, plan
@@ -196,3 +199,16 @@ def processes_of(run_dir: Path) -> list[str]:
         with contextlib.suppress(OSError):
             lines.append(entry.read_text())
     return [line for line in lines if f'run_dir="{run_dir}' in line]
+
+
+def test_jobs_within_one_process_do_not_share_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With Hydra's own launcher."""
+    swept = SimpleNamespace(mode=RunMode.MULTIRUN)
+    monkeypatch.setattr(train, "HydraConfig", SimpleNamespace(get=lambda: swept))
+    monkeypatch.setattr(train, "_DIRECTORIES", set())
+    for run_dir in ("one", "two"):
+        assert train._alone_in_its_directory(OmegaConf.create({"run_dir": run_dir})).run_dir == run_dir
+    with pytest.raises(UserError, match="one is that of an earlier job"):
+        train._alone_in_its_directory(OmegaConf.create({"run_dir": "./one"}))
+    swept.mode = RunMode.RUN
+    train._alone_in_its_directory(OmegaConf.create({"run_dir": "one"}))
