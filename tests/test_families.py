@@ -1,6 +1,5 @@
 """Families of models: what learner, engine and checkpoint make of one is what Hugging Face computes."""
 
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +23,8 @@ from resd.types import Request, Sample
 
 SIZES = {
     "vocab_size": 260, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "max_position_embeddings": 128, "eos_token_id": 2, "pad_token_id": 0, "bos_token_id": None,
+    "num_key_value_heads": 2, "max_position_embeddings": 128, "eos_token_id": 2, "pad_token_id": 0,
+    "bos_token_id": None,
 }  # fmt: skip
 EXPERTS = {"moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2}
 # what a family needs besides the sizes; windows are shorter than the sequences
@@ -135,4 +135,3 @@ def test_learner_engine_and_checkpoint_agree_with_hugging_face(family: str, mesh
     write_model(tmp_path / "saved", after, learner.policy.lm, SimpleNamespace(tokenizer=tiny.tokenizer()))  # type: ignore[arg-type]
     assert close(learner.logprobs(samples), theirs(tmp_path / "saved", samples), 1e-4)
     assert not close(learner.logprobs(samples), exact, 1e-4)
-

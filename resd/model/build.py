@@ -25,7 +25,8 @@ def build_student(model: ModelSettings, hardware: HardwareSettings, mesh: Device
     Raises UserError on all ranks if the first one cannot read it.
     """
     student = _empty(model, hardware, mesh, hardware.offload == "all", seed)
-    lm, found = None, None
+    lm = None
+    found: float | UserError = 1.0
     if dist.first():
         try:
             lm = load_model(model)

@@ -48,7 +48,7 @@ def check_config(path: str, config: Any, attention: str) -> None:
         raise UserError(f"{what}, an encoder and a decoder: choose a causal language model")
     if config.get_text_config() is not config:
         raise UserError(f"{what}, which also reads other things than text: choose a model of text alone")
-    causal = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
+    causal: Any = MODEL_FOR_CAUSAL_LM_MAPPING.get(type(config), None)
     if causal is None:
         raise UserError(f"{what}, of which transformers has no causal language model: choose another")
     if named and causal.__name__.lower() not in {name.lower() for name in named}:

@@ -90,6 +90,8 @@ def load_model(settings: ModelSettings) -> Any:
     Raises UserError for weights that are not those that the configuration describes, all of them and no others.
     """
     config = _config(settings)
+    if Path(settings.path).is_dir() and (problem := files.problem_of_weights(Path(settings.path))):
+        raise UserError(f"model.path={settings.path} {problem}")
     with _quiet():
         lm, found = _read(
             AutoModelForCausalLM,
@@ -110,17 +112,20 @@ def _check_weights(path: str, lm: Any, found: Mapping[str, Any]) -> None:
     named = dict(lm.named_parameters())
     other_shape = {name: (file, model) for name, file, model in found["mismatched_keys"]}
     not_finite = (name for name, p in named.items() if not all(x.isfinite() for x in p.detach().aminmax()))
-    whole = "or give the folder that has the right weights"
+    right = "give the folder that has the right weights"
+    sizes = f"correct the sizes in config.json, or {right}"
     kinds: list[tuple[Iterable[str], str, str]] = [
-        (found["missing_keys"], "has no weights for", f"correct tie_word_embeddings or the sizes in config.json, {whole}"),
-        (other_shape, "has weights of another shape for", f"correct the sizes in config.json, {whole}"),
-        (found["unexpected_keys"], "has weights that its config.json does not describe:", f"correct the sizes, {whole}"),
-        (not_finite, "has weights that are no numbers (NaN or infinity) in", whole.removeprefix("or ")),
+        (found["missing_keys"], "has no weights for", f"correct tie_word_embeddings or the sizes, or {right}"),
+        (other_shape, "has weights of another shape for", sizes),
+        (found["unexpected_keys"], "has weights that its config.json does not describe:", sizes),
+        (not_finite, "has weights that are no numbers (NaN or infinity) in", right),
     ]
     for names, problem, advice in kinds:
         if ordered := sorted(names, key=_natural):
-            first = ordered[0]
-            shape = f" ({list(other_shape[first][0])}, not {list(other_shape[first][1])})" if first in other_shape else ""
+            first, shape = ordered[0], ""
+            if first in other_shape:
+                in_file, described = map(list, other_shape[first])
+                shape = f" ({in_file}, not {described})"
             more = f" and {len(ordered) - 1} more" if len(ordered) > 1 else ""
             raise UserError(f"model.path={path} {problem} {first}{shape}{more}: {advice}")
 
