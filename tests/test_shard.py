@@ -39,7 +39,7 @@ def world(size: int, *runs: list[str]) -> None:
     """Train with `size` processes, once for each list of arguments."""
     words = [word for arguments in runs for word in ("--", *STEADY, *arguments)]
     command = [sys.executable, str(Path(__file__).parent / "world.py"), str(size), *words]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -131,7 +131,7 @@ def test_loading_holds_one_whole_model(mesh: DeviceMesh, tmp_path: Path, monkeyp
 
 def test_weights_that_cannot_be_read_are_one_sentence(mesh: DeviceMesh, tmp_path: Path) -> None:
     (tiny.save(tmp_path) / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="has no weights"):
+    with pytest.raises(UserError, match=r"has no weights \(model.safetensors\)"):
         build_student(settings(tmp_path), hardware(), mesh)
 
 

@@ -126,9 +126,11 @@ def _attend_one(
     query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
     whole = count == length
     seen = None if whole else torch.ones(count, length, dtype=torch.bool, device=key.device).tril(length - count)
+    if query.is_cuda and query.dtype == torch.float32:  # its one frugal kernel cannot share key heads
+        key, value = (part.repeat_interleave(query.shape[1] // part.shape[1], 1) for part in (key, value))
     with _frugal(query):
         out = F.scaled_dot_product_attention(
-            query, key, value, attn_mask=seen, is_causal=whole, scale=scale, enable_gqa=True
+            query, key, value, attn_mask=seen, is_causal=whole, scale=scale, enable_gqa=query.shape[1] != key.shape[1]
         )
     return out[0].transpose(0, 1)
 

@@ -25,7 +25,7 @@ def build_student(model: ModelSettings, hardware: HardwareSettings, mesh: Device
     Raises UserError on all ranks if the first one cannot read it.
     """
     student = _empty(model, hardware, mesh, hardware.offload == "all", seed)
-    lm: Any = None
+    lm = None
     found: float | UserError = 1.0
     if dist.first():
         try:

@@ -1,7 +1,7 @@
 """The files of a model folder: whether they are there and whole, told without reading a weight.
 
-Covers what downloads and copies do to a folder, and folders that hold no model. What the files say is
-for `load` and `family` to judge. Ids of the hub are not looked at.
+Covers what downloads and copies do to a folder, and folders that hold something else than a model. What the files say
+is for `load` and `family` to judge. Ids of the hub are not looked at.
 """
 
 import json
@@ -17,20 +17,19 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 
 
 def problem(folder: Path) -> str | None:
-    """What is wrong with a folder that shall hold a model, as the rest of a sentence that begins with its name."""
-    if not folder.is_dir():
-        return "is not a model folder: there is no such folder"
+    """What is wrong with a model's folder but for its weights, as the rest of a sentence that begins with its name."""
     if (folder / "adapter_config.json").exists():
         return "is an adapter, not a model: merge it into its base (peft: merge_and_unload) and give that folder"
     if not (folder / "config.json").is_file():
         foreign = _foreign(folder)
         has = f" (but {foreign}, which this trainer does not read)" if foreign else ""
         return f"is not a model folder: it has no config.json{has}"
-    read = [file for file in sorted(folder.iterdir()) if file.suffix in (".json", ".jinja", ".model", ".txt")]
-    return _pointer(read) or _weights(folder)
+    read = [file for file in sorted(folder.glob("*")) if file.suffix in (".json", ".jinja", ".model", ".txt")]
+    return _pointer(read)
 
 
-def _weights(folder: Path) -> str | None:
+def problem_of_weights(folder: Path) -> str | None:
+    """What is wrong with the files of the weights, as `problem`."""
     found = next((name for name in WEIGHTS if (folder / name).exists()), None)
     if found is None:
         foreign = _foreign(folder)

@@ -1,20 +1,72 @@
-"""Read a causal language model from a Hugging Face folder or id."""
+"""Read a causal language model and its tokenizer from a Hugging Face folder or id."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from resd.model import files
 from resd.model.family import check_attention, check_config, check_described, check_modules
 from resd.settings import ModelSettings
-from resd.types import UserError
+from resd.types import Messages, UserError
 
 transformers_logging.disable_progress_bar()
+
+MAX_BYTES = 4  # of a character in UTF-8; tokens that do not make one by then are not text
+
+
+class Chat:
+    """A tokenizer and its chat template: messages to text to ids and back."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        self.tokenizer = _read(AutoTokenizer, settings.path)
+        self.enable_thinking = settings.enable_thinking
+        if self.tokenizer.chat_template is None:
+            raise UserError(f"model.path={settings.path} has no chat template: add chat_template.jinja to the folder")
+        self.eos_ids = self._end_of_turn(settings.path)
+        self.pad_id: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0]
+
+        self.thinking_opened = self.render([{"role": "user", "content": ""}]).rstrip().endswith("<think>")
+
+    def _end_of_turn(self, path: str) -> list[int]:
+        generation = _generation_config(path)
+        declared = None if generation is None else generation.eos_token_id
+        ids = declared if declared is not None else self.tokenizer.eos_token_id
+        if ids is None:
+            raise UserError(f"model.path={path} names no end-of-turn token: set eos_token_id in generation_config.json")
+        return list(ids) if isinstance(ids, Sequence) else [ids]
+
+    def render(self, messages: Messages) -> str:
+        """The prompt as text, ending with the generation header."""
+        return self.tokenizer.apply_chat_template(
+            [dict(message) for message in messages],
+            tokenize=False,
+            add_generation_prompt=True,
+            enable_thinking=self.enable_thinking,
+        )
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of rendered text; nothing is added."""
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of a response, without the end-of-turn token."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """The text of each token. A character of several tokens is the last one's, the others have no text."""
+        texts: list[str] = []
+        start = 0
+        for end in range(1, len(ids) + 1):
+            text = self.decode(ids[start:end])
+            whole = not text.endswith("\N{REPLACEMENT CHARACTER}") or end - start == MAX_BYTES
+            texts.append(text if whole or end == len(ids) else "")
+            start = end if whole else start
+        return texts
 
 
 def read_config(settings: ModelSettings) -> dict[str, Any]:
@@ -38,6 +90,8 @@ def load_model(settings: ModelSettings) -> Any:
     Raises UserError for weights that are not those that the configuration describes, all of them and no others.
     """
     config = _config(settings)
+    if Path(settings.path).is_dir() and (problem := files.problem_of_weights(Path(settings.path))):
+        raise UserError(f"model.path={settings.path} {problem}")
     with _quiet():
         lm, found = _read(
             AutoModelForCausalLM,
@@ -58,27 +112,20 @@ def _check_weights(path: str, lm: Any, found: Mapping[str, Any]) -> None:
     named = dict(lm.named_parameters())
     other_shape = {name: (file, model) for name, file, model in found["mismatched_keys"]}
     not_finite = (name for name, p in named.items() if not all(x.isfinite() for x in p.detach().aminmax()))
-    whole = "or give the folder that has the right weights"
+    right = "give the folder that has the right weights"
+    sizes = f"correct the sizes in config.json, or {right}"
     kinds: list[tuple[Iterable[str], str, str]] = [
-        (
-            found["missing_keys"],
-            "has no weights for",
-            f"correct tie_word_embeddings or the sizes in config.json, {whole}",
-        ),
-        (other_shape, "has weights of another shape for", f"correct the sizes in config.json, {whole}"),
-        (
-            found["unexpected_keys"],
-            "has weights that its config.json does not describe:",
-            f"correct the sizes, {whole}",
-        ),
-        (not_finite, "has weights that are no numbers (NaN or infinity) in", whole.removeprefix("or ")),
+        (found["missing_keys"], "has no weights for", f"correct tie_word_embeddings or the sizes, or {right}"),
+        (other_shape, "has weights of another shape for", sizes),
+        (found["unexpected_keys"], "has weights that its config.json does not describe:", sizes),
+        (not_finite, "has weights that are no numbers (NaN or infinity) in", right),
     ]
     for names, problem, advice in kinds:
         if ordered := sorted(names, key=_natural):
-            first = ordered[0]
-            shape = (
-                f" ({list(other_shape[first][0])}, not {list(other_shape[first][1])})" if first in other_shape else ""
-            )
+            first, shape = ordered[0], ""
+            if first in other_shape:
+                in_file, described = map(list, other_shape[first])
+                shape = f" ({in_file}, not {described})"
             more = f" and {len(ordered) - 1} more" if len(ordered) > 1 else ""
             raise UserError(f"model.path={path} {problem} {first}{shape}{more}: {advice}")
 

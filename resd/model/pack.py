@@ -1,7 +1,7 @@
 """Samples to micro-batches: which rank computes what, and how sequences lie in one forward pass.
 
 Only the hidden states that predict response tokens are wanted, so the last response token is never fed in. Two layouts:
-one packed row whose `position_ids` restart at each sequence (`body`, and variable-length attention kernels), and padded
+one packed row whose `position_ids` restart at each sequence (`body`), and padded
 rows (right-padded, so that causal attention needs no mask) for any other model.
 """
 
