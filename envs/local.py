@@ -13,18 +13,19 @@ and gives True or False, a reward from 0 to 1, a pair of either and a feedback, 
 passes with a reward of 1. Feedback is what the method learns from: say what went wrong, not only that it did.
 
 The function runs in a worker process with a deadline, which is no sandbox; when it raises, that response is lost and
-counted. Not covered: prompts with images, functions that must keep state.
+counted. Numbers of numpy are taken as Python's. Not covered: prompts with images, functions that must keep state.
 """
 
 import importlib
 import inspect
+import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from envs import rows
-from resd.task import Split
+from resd.task import Split, scalar
 from resd.types import Messages, Problem, UserError, Verdict
 
 
@@ -37,12 +38,9 @@ class Local:
     """
 
     def __init__(self, source: str, verifier: str, noun: str = "answer") -> None:
-        if not Path(source).exists():
-            raise UserError(
-                f"source={source!r} does not exist: write a JSONL file, or a folder with train and test.jsonl"
-            )
+        self.source = rows.check_source(source)
         _function(verifier)
-        self.source, self.verifier, self.noun = source, verifier, noun
+        self.verifier, self.noun = verifier, noun
 
     def problems(self, split: Split) -> list[Problem]:
         """The problems of one split, at least one, in the order of the file."""
@@ -73,6 +71,7 @@ class Local:
         if isinstance(given, Verdict):
             return given
         reward, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
+        reward = scalar(reward)
         if not isinstance(reward, (bool, int, float)) or not 0 <= reward <= 1 or not isinstance(feedback, str):
             raise UserError(
                 f"verifier={self.verifier} gave {given!r:.80}: return True or False, a reward from 0 to 1, "
@@ -81,19 +80,6 @@ class Local:
         passed = reward == 1
         feedback = "" if passed else feedback or f"The {self.noun} is wrong."
         return Verdict(float(reward), passed, int(passed), 1, feedback, response)
-
-    def self_test(self) -> None:
-        """Raises UserError when the function cannot judge an empty response to the first problem."""
-        problem = self.problems("train")[0]
-        try:
-            self.verify(problem, "")
-        except UserError:
-            raise
-        except Exception as error:  # whatever the user's function raises
-            raise UserError(
-                f"verifier={self.verifier} fails on an empty response to problem {problem.id!r}, which a model may "
-                f"well give: {type(error).__name__}: {error}"
-            ) from None
 
 
 load = Local
@@ -122,7 +108,20 @@ def _problem(row: dict[str, Any], place: str, default_id: str) -> Problem:
             raise UserError(
                 f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}"
             )
-    return Problem(str(row.get("id", default_id)), statement, str(row.get("family", "")), [row])
+    return Problem(_text(row, "id", place) or default_id, statement, _text(row, "family", place), [row])
+
+
+def _text(row: dict[str, Any], key: str, place: str) -> str:
+    """A text or a number, as a text; "" where it is left out, which spreadsheets write as null or NaN."""
+    match row.get(key):
+        case None:
+            return ""
+        case float(value) if math.isnan(value):
+            return ""
+        case str(value) | int(value) | float(value) if not isinstance(value, bool):
+            return str(value)
+        case other:
+            raise UserError(f"{place}: {key} must be a text or a number, not {other!r:.40}")
 
 
 def _is_message(message: Any) -> bool:

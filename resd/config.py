@@ -3,8 +3,6 @@
 Every mistake a user can make here ends as one sentence (UserError), before torch is imported or a model is read.
 """
 
-import difflib
-import importlib
 import importlib.util
 import os
 import shutil
@@ -14,7 +12,10 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from pydantic import SerializeAsAny, ValidationError, field_validator, model_validator
+from yaml import YAMLError
 
+from resd import algorithms
+from resd.model import files
 from resd.settings import (
     ROOT,
     AlgorithmSettings,
@@ -37,8 +38,28 @@ from resd.types import UserError
 CONF = ROOT / "conf"
 
 
+def _ancestor(algorithm: str) -> str:
+    """The algorithm whose file `conf/algorithm/NAME.yaml` builds upon, or itself.
+
+    Presets and tuned rates are kept for ancestors alone, so that a control differs from RESD in one thing under each.
+    """
+    from hydra.core.default_element import ConfigDefault
+    from hydra.core.global_hydra import GlobalHydra
+
+    found = GlobalHydra.instance().config_loader().repository.load_config(f"algorithm/{algorithm}")  # type: ignore[attr-defined]
+    bases = [each.path for each in found.defaults_list if isinstance(each, ConfigDefault)] if found else []
+    base = next((path for path in bases if path not in (None, "_self_")), None)
+    return _ancestor(base) if base else algorithm
+
+
+OmegaConf.register_new_resolver("ancestor", _ancestor, replace=True)
+
+
 class Config(Section):
-    """Everything a run needs to know; `steps` counts updates (null: one pass over the stream)."""
+    """Everything a run needs to know; `steps` counts updates (null: one pass over the stream).
+
+    `on_empty` is what happens to a run that cannot learn (`resd.guard`).
+    """
 
     steps: Positive | None
     seed: int
@@ -48,6 +69,7 @@ class Config(Section):
     inner_updates: Positive
     epochs: Positive
     shuffle: bool
+    on_empty: Literal["stop", "warn"]
     progress: Literal["auto", "on", "off"]
     task: TaskSettings
     algorithm: SerializeAsAny[AlgorithmSettings]
@@ -62,23 +84,26 @@ class Config(Section):
     checkpoints: CheckpointSettings
     verify: VerifySettings
 
+    @field_validator("run_dir", "resume")
+    @classmethod
+    def _a_path(cls, value: str) -> str:
+        if not value.strip():
+            raise ValueError("is empty: write a folder")
+        return os.path.expanduser(value)
+
     @field_validator("algorithm", mode="before")
     @classmethod
     def _algorithm_of_its_own_kind(cls, value: Any) -> Any:
-        if isinstance(value, AlgorithmSettings):
-            return value
-        return algorithm_module(str(value.get("name"))).Settings(**value)
+        return algorithms.settings(value)
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
         path = self.model.path
-        looks_local = path.startswith((".", "/", "~")) or Path(path).exists()
-        if looks_local and not (Path(path).expanduser() / "config.json").is_file():
-            raise ValueError(f"model.path={path} is not a model folder: it has no config.json")
+        looks_local = path.startswith((".", "/")) or Path(path).exists()
+        if looks_local and (problem := files.problem(Path(path))):
+            raise ValueError(f"model.path={path} {problem}")
         if self.model.prompts == "compact" and self.model.output_format != "lines":
             raise ValueError("model.prompts=compact is written for lines: write model.output_format=lines")
-        if self.hardware.device == "cpu" and self.model.attention == "flash_attention_2":
-            raise ValueError("model.attention=flash_attention_2 needs a GPU: write model.attention=sdpa")
         if self.hardware.compile and self.model.attention != "sdpa":
             raise ValueError("hardware.compile=true needs our own forward pass: write model.attention=sdpa")
         if self.hardware.compile and self.hardware.device == "cpu" and shutil.which("g++") is None:
@@ -90,15 +115,6 @@ class Config(Section):
         if self.resume not in ("auto", "never") and not Path(self.resume, "state").is_dir():
             raise ValueError(f"resume={self.resume} is not a checkpoint: write auto, never, or RUN/checkpoints/step_N")
         return self
-
-
-def algorithm_module(name: str) -> Any:
-    """The module of `resd.algorithms` called `name`: it has `Settings` and `Algorithm`."""
-    folder = Path(__file__).parent / "algorithms"
-    known = sorted(file.stem for file in folder.glob("[a-z]*.py") if file.stem != "base")
-    if name not in known:
-        raise ValueError(f"algorithm.name={name} does not exist: choose one of {', '.join(known)}")
-    return importlib.import_module(f"resd.algorithms.{name}")
 
 
 def validate(composed: DictConfig) -> Config:
@@ -120,43 +136,11 @@ def _sentence(error: Any) -> str:
         return f"{key} is not a setting here: remove it, or see conf/ for what there is"
     if error["type"] == "missing":
         return f"{key} has no value: set it"
+    if error["type"] in ("model_type", "dict_type", "model_attributes_type"):
+        return f"{key}={error['input']} is no value for a section: write {key}.NAME=VALUE for one of its settings"
+    if error["type"] == "string_type" and isinstance(error["input"], (bool, int, float)):
+        message = f"""is read as a number: write '{key}="{error["input"]}"' for a text"""
     return f"{key}={error['input']}: {message}" if key and error["type"] != "value_error" else message
-
-
-def preflight(overrides: list[str], config_name: str) -> None:
-    """Compose once, only to turn Hydra's own complaints about the command line into one sentence."""
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            compose(config_name, overrides)
-        except HydraException as error:
-            plain = compose(config_name, [])
-            raise UserError(_hydra_sentence(str(error), plain)) from None
-        finally:
-            GlobalHydra.instance().clear()
-
-
-def _hydra_sentence(message: str, plain: DictConfig) -> str:
-    lines = [line.strip() for line in message.splitlines() if line.strip()]
-    if message.startswith("Could not override '"):
-        key = message.split("'")[1]
-        near = difflib.get_close_matches(key, _keys(OmegaConf.to_container(plain)), n=1, cutoff=0.5)
-        hint = f": did you mean {near[0]}?" if near else "; see conf/config.yaml for what there is"
-        return f"{key} is not a setting{hint}"
-    if message.startswith("In '") and "Could not find" in message:
-        group = lines[0].split("Could not find ")[1].strip("'").split("/")
-        options = sorted(file.stem for file in (CONF / "/".join(group[:-1])).glob("*.yaml"))
-        return f"{'/'.join(group[:-1])}={group[-1]} does not exist: choose one of {', '.join(options)}"
-    return " ".join(lines)
-
-
-def _keys(tree: Any, prefix: str = "") -> list[str]:
-    if not isinstance(tree, dict):
-        return []
-    return [key for k, v in tree.items() for key in (f"{prefix}{k}", *_keys(v, f"{prefix}{k}."))]
 
 
 def dump(config: Config) -> str:
@@ -168,7 +152,22 @@ def read(path: Path) -> Config:
     """The configuration of an earlier run."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the directory of a run")
-    return validate(OmegaConf.load(path))  # type: ignore[arg-type]
+    return validate(OmegaConf.create(_written(path)))
+
+
+def _written(path: Path) -> dict[str, Any]:
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, UnicodeDecodeError, OSError, OmegaConfBaseException) as error:
+        found, why = None, f" ({str(error).splitlines()[0]})"
+    else:
+        why = ""
+    if not isinstance(found, dict) or not found:
+        raise UserError(
+            f"{path} is not the configuration of a run{why}: restore it, or choose another run_dir "
+            "(checkpoints/step_N/model/resd.yaml is a copy)"
+        )
+    return {str(key): value for key, value in found.items()}
 
 
 # Changing one of these in the middle of a run would make it another run.
@@ -187,7 +186,7 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
     file = run_dir / "config.yaml"
     if not file.is_file():
         return []
-    old_values = _flat(OmegaConf.to_container(OmegaConf.load(file)))  # type: ignore[arg-type]
+    old_values = _flat(_written(file))
     new_values = _flat(new.model_dump(mode="json"))
     changed = [key for key in sorted(old_values | new_values) if old_values.get(key) != new_values.get(key)]
     fixed = [name for name in IDENTITY if any(_within(key, name) for key in old_values)]  # others are younger than it
@@ -197,7 +196,7 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
                 f"run_dir={run_dir} holds a run with {key}={old_values.get(key)}, not {new_values.get(key)}: "
                 "write the same, or choose another run_dir"
             )
-    ignored = ("run_dir", "resume", "progress")
+    ignored = ("run_dir", "resume", "progress", "on_empty")
     return [f"{key}: {old_values.get(key)} -> {new_values.get(key)}" for key in changed if key not in ignored]
 
 

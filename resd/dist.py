@@ -4,7 +4,7 @@ shared out by `mine` and its results come back to everyone by `merge`. A lone pr
 
 import datetime
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
@@ -81,6 +81,21 @@ def broadcast(value: T) -> T:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def on_first(work: Callable[[], T]) -> T:
+    """Do `work` on rank 0 alone: its result, or its UserError, on every rank."""
+    result: Any = None
+    refused: UserError | None = None
+    if first():
+        try:
+            result = work()
+        except UserError as error:
+            refused = error
+    result, refused = broadcast((result, refused))
+    if refused is not None:
+        raise refused
+    return result
 
 
 def mine(items: Sequence[T], part: int | None = None, parts: int | None = None) -> dict[int, T]:

@@ -1,62 +1,97 @@
-"""Evaluation: several samples of every test problem, plain prompts, no playbook (paper section 4.1).
+"""Judge a checkpoint by itself, as training would.
 
     python -m resd.evaluate checkpoint=RUN/checkpoints/step_000040 task=manufactoria samples=4
 
-`mean@n` averages over samples; `best@n` is the true maximum over the n samples of a problem (the released evaluation
-logs a bootstrap with replacement, which is lower). Both per task (all cases passed), per case (the share of a problem's
-cases, averaged over problems) and for every further score of the verdicts. `per_case/pooled` is the share of all cases
-of all problems together.
+`checkpoint` is one of a run (or its `best`), a `model/` folder of one, wherever it was moved or copied to, or any
+Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here.
 """
 
-from collections.abc import Sequence
+import json
+import sys
+from pathlib import Path
+from typing import Any
 
-from resd.run import Run
-from resd.settings import EvaluationSettings
-from resd.types import Attempt, Problem
+import hydra
+import yaml
+from omegaconf import DictConfig, OmegaConf
 
-
-def evaluate(
-    run: Run, problems: Sequence[Problem], settings: EvaluationSettings
-) -> tuple[dict[str, float], list[Attempt]]:
-    """Metrics and attempts of the engine's current weights on `problems`, with the same seeds at every call."""
-    problems = problems[: settings.limit]
-    with run.clock("evaluate"):
-        attempts = run.attempt(problems, settings.samples, settings, "evaluate")
-        run.verify(attempts, "evaluate")
-    return summarise(attempts, settings.samples), attempts
+from resd import commandline
+from resd import config as configuration
+from resd.config import Config
+from resd.train import guarded, load_task, writable
+from resd.types import UserError
 
 
-def summarise(attempts: Sequence[Attempt], samples: int, prefix: str = "eval") -> dict[str, float]:
-    """`eval/…` metrics of verified attempts. A lost verdict and a prompt beyond the limit count as failed."""
-    metrics: dict[str, float] = {}
-    for name, scores_P_G in scores(attempts).items():
-        count = max(1, len(scores_P_G))
-        metrics[f"{prefix}/{name}/mean@{samples}"] = sum(sum(s) / len(s) for s in scores_P_G.values()) / count
-        metrics[f"{prefix}/{name}/best@{samples}"] = sum(max(s) for s in scores_P_G.values()) / count
-    passed = sum(a.verdict.cases_passed for a in attempts if a.verdict)
-    cases = sum(a.verdict.cases_total if a.verdict else len(a.problem.cases) for a in attempts)
-    metrics[f"{prefix}/per_case/pooled"] = passed / max(1, cases)
-    total = max(1, len(attempts))
-    metrics[f"{prefix}/response/length"] = sum(len(a.response_ids) for a in attempts) / total
-    metrics[f"{prefix}/response/truncated"] = sum(a.truncated for a in attempts) / total
-    metrics[f"{prefix}/too_long"] = sum(not a.response_ids for a in attempts)
-    metrics[f"{prefix}/lost"] = sum(a.verdict is None for a in attempts)
-    return metrics
+@hydra.main(config_path=str(configuration.CONF), config_name="evaluate", version_base="1.3")
+def main(composed: DictConfig) -> None:
+    guarded(lambda: _evaluate(composed))
 
 
-def scores(attempts: Sequence[Attempt]) -> dict[str, dict[str, list[float]]]:
-    """By name of the score and id of the problem: one number a sample, 0 for a lost verdict."""
-    further = dict.fromkeys(name for attempt in attempts if attempt.verdict for name in attempt.verdict.scores)
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in ("per_task", "per_case", *further)}
-    for attempt in attempts:
-        verdict = attempt.verdict
-        of = {"per_task": float(verdict.passed), "per_case": verdict.case_fraction, **verdict.scores} if verdict else {}
-        for name, by_problem in found.items():
-            by_problem.setdefault(attempt.problem.id, []).append(of.get(name, 0.0))
-    return found
+def _evaluate(composed: DictConfig) -> None:
+    settings, out = settings_of(composed)
+    metrics = judge(settings, out)
+    if configuration.rank() == 0:
+        print(json.dumps(metrics))
+
+
+def settings_of(composed: DictConfig) -> tuple[Config, Path | None]:
+    """The settings of an evaluation, and where to write it."""
+    own: dict[str, Any] = {}
+    OmegaConf.set_struct(composed, False)
+    for key in ("checkpoint", "samples", "out"):
+        if OmegaConf.is_missing(composed, key):
+            raise UserError(f"{key} has no value: write {key}=RUN/checkpoints/step_N")
+        own[key] = composed.pop(key)
+    checkpoint = Path(own["checkpoint"]).expanduser()
+    folder = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
+    trained = trained_settings(folder)
+    if trained is None and configuration.rank() == 0:
+        print(
+            f"{checkpoint} does not say what its run told the model: model and rollout are those of this command",
+            file=sys.stderr,
+        )
+    for section in ("model", "rollout") if trained else ():
+        composed[section] = OmegaConf.merge(composed[section], trained[section])
+    composed.model.path = str(folder)
+    composed.evaluation.samples = own["samples"]
+    return configuration.validate(composed), Path(own["out"]).expanduser() if own["out"] else None
+
+
+def trained_settings(folder: Path) -> Any:
+    """The configuration of the run that wrote a `model/` folder, or None: kept in it, or (older) in its run."""
+    for file in (folder / "resd.yaml", folder.resolve().parent.parent.parent / "config.yaml"):
+        if file.is_file():
+            try:
+                found = yaml.safe_load(file.read_text("utf-8"))
+                if isinstance(found["model"], dict) and isinstance(found["rollout"], dict):
+                    return found
+            except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
+                pass
+            raise UserError(f"{file} is not the configuration of a run: restore it, or remove it")
+    return None
+
+
+def judge(settings: Config, out: Path | None) -> dict[str, float]:
+    """Metrics of `settings.model` on the test split; attempts and metrics are written under `out`."""
+    task, problems = load_task(settings.task, settings.verify, "test")
+    if out is not None:
+        if (out / "checkpoints").exists():
+            raise UserError(f"out={out} is the directory of a training run: choose another out")
+        writable(out)
+    from resd import dist, files
+    from resd.evaluation import evaluate
+    from resd.services import evaluation_session
+
+    with dist.joined(settings.hardware.device):
+        if out is not None and dist.first():
+            files.cut(out / "metrics.jsonl", -1)
+        with evaluation_session(settings, task, out) as run:
+            metrics, attempts = evaluate(run.speech, problems, settings.evaluation, run.sampling, task.prompt)
+            run.finish(attempts, {})
+            run.speech.log.metrics(0, "eval", metrics)
+            return metrics
 
 
 if __name__ == "__main__":
-    from resd.cli import evaluate_main
-
-    evaluate_main()
+    guarded(lambda: commandline.prepare("evaluate"))
+    main()

@@ -10,14 +10,13 @@ two means, each with an error of 3 to 4 points on 100 prompts). The interval is 
 Not covered: the tasks a student was trained on earlier, and the spread between training runs.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
 
 from resd import seeds
-from resd.evaluate import evaluate, scores, summarise
+from resd.evaluation import evaluate, scores, summarise
 from resd.run import Run
 from resd.settings import EvaluationSettings, ForgettingSettings, VerifySettings
 from resd.task import Task
@@ -57,9 +56,8 @@ class Forgetting:
     def measure(self, run: Run) -> dict[str, float]:
         """`forgetting/…` metrics of the engine's current weights; the first measurement is the base of the others."""
         with closing(Verifier(self.task, self.verify.workers, self.verify.timeout)) as verifier:
-            other = copy.copy(run)  # same weights, seed and clock
-            other.task, other.verifier = self.task, verifier
-            _, attempts = evaluate(other, self.problems, self.settings)
+            speech = run.speech.judged_by(verifier)
+            _, attempts = evaluate(speech, self.problems, self.settings, run.sampling, self.task.prompt)
         now = {name: means(by_problem) for name, by_problem in scores(attempts).items()}
         metrics = summarise(attempts, self.settings.samples, "forgetting")
         if self.base is None:

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 from resd import dist
 from resd.engine.base import Engine
-from resd.types import Attempt, Completion, Request, Verdict
+from resd.types import Attempt, Completion, Lost, Request, Verdict
 from resd.verify import Verifier
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one attempt: its response, its verdict (None: lost), and what was asked and answered about it."""
+    """What became of one attempt: its response, what came of judging it, and what was asked and answered about it."""
 
     response: Completion
-    verdict: Verdict | None = None
+    said: Verdict | Lost | None = None
     asked: Request | None = None
     answer: Completion | None = None
 
@@ -67,11 +67,12 @@ class Pipeline:
         requests: list[Request] = []
         while self.unjudged and not requests:
             found = self.verifier.poll(idle) if self.leads else []
-            for index, verdict in dist.agree(found, self.engine.replica, self.engine.replicas):
+            for index, said in dist.agree(found, self.engine.replica, self.engine.replicas):
                 self.unjudged.discard(index)
                 attempt, outcome = self.attempts[index], self.outcomes[index]
-                attempt.verdict = outcome.verdict = verdict
-                outcome.asked = None if verdict is None else self.ask(attempt)
+                outcome.said = said
+                attempt.judge(said)
+                outcome.asked = None if attempt.verdict is None else self.ask(attempt)
                 if outcome.asked is not None:
                     self.order.append(index)
                     requests.append(outcome.asked)

@@ -19,10 +19,13 @@ def ranks(values: Sequence[float]) -> list[float]:
     return [sum(v < value for v in values) + (1 + sum(v == value for v in values)) / 2 for value in values]
 
 
-def best_step(evaluations: Mapping[int, Mapping[str, float]], samples: int) -> int:
-    """The step with the highest rank sum. `evaluations`: step to its validation metrics; not empty."""
-    steps = sorted(evaluations)
+def best_step(evaluations: Mapping[int, Mapping[str, float]], samples: int) -> int | None:
+    """The step with the highest rank sum. `evaluations`: step to its validation metrics.
+
+    Only evaluations with this number of samples are compared; None if there are none.
+    """
     names = [name.format(n=samples) for name in METRICS]
+    steps = sorted(step for step, values in evaluations.items() if values.keys() >= set(names))
     columns = [ranks([evaluations[step][name] for step in steps]) for name in names]
     sums = [sum(column[i] for column in columns) for i in range(len(steps))]
-    return steps[sums.index(max(sums))]
+    return steps[sums.index(max(sums))] if steps else None

@@ -4,15 +4,17 @@ A section is frozen and refuses unknown keys. Types and limits stand here, value
 place. An algorithm adds its own keys by subclassing `AlgorithmSettings` in its file.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def _shipped(path: str) -> str:
+    path = os.path.expanduser(path)
     beside = ROOT / path
     return str(beside) if not Path(path).is_dir() and beside.is_dir() else path
 
@@ -53,7 +55,7 @@ class ModelSettings(Section):
     prompts: Literal["full", "compact"]
     output_format: Literal["json", "lines"]
     enable_thinking: bool
-    attention: Literal["sdpa", "eager", "flash_attention_2"]
+    attention: Literal["sdpa", "eager"]
     max_prompt: Positive
     lora: LoraSettings | None = None
 
@@ -198,10 +200,20 @@ class LossSettings(Section):
 
 
 class TeacherSettings(Section):
-    """Weights that score: `frozen` the initial ones, `ema` a moving average in float32, `live` the student's own."""
+    """Weights that score: `frozen` the initial ones, `ema` a moving average in float32, `live` the student's own.
 
-    kind: Literal["frozen", "ema", "live"]
-    rate: Fraction
+    `external` are those of another model, `path`, with the student's vocabulary.
+    """
+
+    kind: Literal["frozen", "ema", "live", "external"]
+    rate: Fraction = 0.0
+    path: Annotated[str, AfterValidator(_shipped)] | None = None
+
+    @model_validator(mode="after")
+    def _whose(self) -> "TeacherSettings":
+        if (self.kind == "external") != (self.path is not None):
+            raise ValueError("teacher.path names an external teacher: write teacher.kind=external and teacher.path=…")
+        return self
 
 
 class SuccessWeighting(Section):

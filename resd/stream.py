@@ -1,14 +1,20 @@
 """The streaming protocol (paper section 4.1): one pass over the problems, `inner_updates` updates on each batch.
 
 Which problems an update sees is a pure function of its number, so a resumed run needs no cursor. The last, incomplete
-batch of a pass is dropped.
+batch of a pass is dropped. That holds for the same problems in the same order, which fingerprints check: between the
+ranks, and between a run and its checkpoints.
 """
 
+import hashlib
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from resd import seeds
+from resd.task import Task
 from resd.types import Problem, UserError
+
+Fingerprint = Mapping[str, int | str]
 
 
 class Stream:
@@ -49,3 +55,25 @@ class Stream:
         if self.shuffle:
             random.Random(seeds.derive(self.seed, "stream", epoch)).shuffle(order)
         return [self.problems[i] for i in order[index * self.batch_size : (index + 1) * self.batch_size]]
+
+
+def fingerprint(task: Task, problems: Iterable[Problem]) -> Fingerprint:
+    """What a run says of its problems: how many, and a hash of their ids, prompts and order. Not of `cases`."""
+    count, digest = 0, hashlib.sha256()
+    for problem in problems:
+        told = [problem.id, problem.statement, problem.family, [dict(m) for m in task.prompt(problem)]]
+        digest.update(json.dumps(told, default=str).encode() + b"\n")
+        count += 1
+    return {"count": count, "sha256": digest.hexdigest()}
+
+
+def check_same_problems(run: str, old: Mapping[str, Fingerprint], new: Mapping[str, Fingerprint]) -> None:
+    """Raises UserError if a split that both know is another one now. `run` names the run for people."""
+    for split in old.keys() & new.keys():
+        before, now = old[split], new[split]
+        if before != now:
+            how = "in their order or texts" if before["count"] == now["count"] else f"{now['count']} now"
+            raise UserError(
+                f"{run} was made with {before['count']} other {split} problems ({how}): "
+                "give the same ones in the same order, or choose another run_dir"
+            )

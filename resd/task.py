@@ -1,14 +1,15 @@
 """The protocol a task implements, three methods (design section 3). Layer 0: no torch, no engine.
 
 A task may also have `self_test()`, which raises UserError when its judge fails a known-good answer or passes a
-known-bad one; a run calls it before a model is read.
+known-bad one; a run calls it before a model is read. Both it and `verify` are called in another process, with a
+deadline, so that the task and its problems must be picklable.
 
 A task is one file in `envs/` with a `load(**options)` function and one file in `conf/task/`; or any package that
 registers an entry point in the group `resd.envs`; or a dotted path `package.module:callable`.
 """
 
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from resd.types import Messages, Problem, Verdict
 
@@ -19,8 +20,8 @@ Split = Literal["train", "test"]
 class Task(Protocol):
     """Problems, how they are asked, and how answers are judged.
 
-    `noun` names what a response should contain ("program", "answer"); prompts of the trainer use it. `verify` must be
-    pure and picklable, since it may run in another process.
+    `noun` names what a response should contain ("program", "answer"); prompts of the trainer use it. `verify` may start
+    processes, which end with its own; what it prints is shown with the first answer that is lost.
     """
 
     noun: str
@@ -37,3 +38,13 @@ class SelfTesting(Protocol):
     """A task that can test its own judge. A text that it returns is shown when a run starts."""
 
     def self_test(self) -> str | None: ...
+
+
+def scalar(given: Any) -> Any:
+    """Python's own number for one of numpy or torch, or for an array that holds just one; anything else as it is."""
+    if isinstance(given, (bool, int, str)) or type(given) is float or not callable(getattr(given, "item", None)):
+        return given
+    try:
+        return given.item()
+    except (TypeError, ValueError, RuntimeError):  # several numbers, or something else altogether
+        return given

@@ -15,18 +15,39 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from resd import commandline
 from resd import config as configuration
 from resd.config import Config
-from resd.settings import TaskSettings
-from resd.task import SelfTesting, Task
+from resd.process import die_with_parent
+from resd.settings import TaskSettings, VerifySettings
+from resd.task import Split
 from resd.types import UserError
 
 
 @hydra.main(config_path=str(configuration.CONF), config_name="config", version_base="1.3")
 def main(composed: DictConfig) -> None:
-    guarded(lambda: train(configuration.validate(composed)))
+    guarded(lambda: train(configuration.validate(_with_own_directory(composed))))
+
+
+_DIRECTORIES: set[str] = set()  # of the jobs of this process
+
+
+def _with_own_directory(composed: DictConfig) -> DictConfig:
+    """A job of a sweep writes below the sweep's directory, unless it was told where; no two write into one."""
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode != RunMode.MULTIRUN:
+        return composed
+    if not any(override.startswith("run_dir=") for override in hydra_config.overrides.task):
+        composed.run_dir = str(Path(hydra_config.sweep.dir, f"{hydra_config.job.num:02}"))
+    composed.run_dir = os.path.normpath(composed.run_dir)
+    if composed.run_dir in _DIRECTORIES:
+        raise UserError(f"run_dir={composed.run_dir} is that of an earlier job of this sweep too: leave it out")
+    _DIRECTORIES.add(composed.run_dir)
+    return composed
 
 
 def guarded(work: Callable[[], Any]) -> None:
@@ -70,10 +91,9 @@ def train(config: Config) -> Path:
     """Run or continue a training run; returns its directory."""
     from resd.stream import Stream
 
-    task = load_task(config.task)
-    problems, test = task.problems("train"), task.problems("test")
-    second = load_task(config.forgetting.task) if config.forgetting.every else None
-    exam = second.problems("test") if second else []
+    task, problems, test = load_task(config.task, config.verify, "train", "test")
+    forgetting = config.forgetting
+    second, exam = load_task(forgetting.task, config.verify, "test") if forgetting.every else (None, [])
     stream = Stream(
         problems,
         config.batch_size,
@@ -93,22 +113,26 @@ def train(config: Config) -> Path:
     from resd.forgetting import Forgetting
     from resd.session import Session
 
-    forgetting = Forgetting(second, exam, config.forgetting, config.evaluation, config.verify) if second else None
-    with dist.joined(config.hardware.device) as mesh, Session(config, task, mesh, forgetting) as session:
-        session.fit(stream, steps, test)
+    measured = Forgetting(second, exam, forgetting, config.evaluation, config.verify) if second else None
+    with (
+        dist.joined(config.hardware.device) as mesh,
+        Session(config, task, mesh, stream, test, measured) as session,
+    ):
+        session.fit(steps)
         return session.run_dir
 
 
-def load_task(settings: TaskSettings) -> Task:
-    """The task, once its judge has told known-good from known-bad answers."""
+def load_task(settings: TaskSettings, verify: VerifySettings, *splits: Split) -> tuple[Any, ...]:
+    """The task and its problems of each split, once its judge has told known-good from known-bad answers."""
     import envs
+    from resd.verify import examine
 
     task = envs.load(settings.name, **settings.options)
-    if isinstance(task, SelfTesting):
-        told = task.self_test()
-        if told and configuration.rank() == 0:
-            print(told)
-    return task
+    problems = [task.problems(split) for split in splits]
+    told = examine(task, [each for split in problems for each in split], verify.timeout)
+    if told and configuration.rank() == 0:
+        print(told)
+    return task, *problems
 
 
 def writable(run_dir: Path) -> None:
@@ -123,9 +147,8 @@ def writable(run_dir: Path) -> None:
 
 
 if __name__ == "__main__":
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # a rank is of no use without its torchrun, and in the way of the next
+        die_with_parent(signal.SIGKILL)
     sys.path.append(str(Path(__file__).parent / "sweep"))  # where Hydra finds the torchrun launcher
-    if not any(
-        flag in sys.argv for flag in ("--multirun", "-m", "--help", "--hydra-help", "--cfg", "-c", "--info", "-i")
-    ):
-        guarded(lambda: configuration.preflight([a for a in sys.argv[1:] if not a.startswith("-")], "config"))
+    guarded(lambda: commandline.prepare("config"))
     main()

@@ -56,6 +56,13 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """What comes instead of a verdict when verification itself failed: one line that says why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One generation: token ids in. `schema` is a JSON schema that an engine may enforce."""
 
@@ -97,9 +104,9 @@ class Reflection:
 class Attempt:
     """One response to one problem, and everything that happened to it afterwards.
 
-    `verdict` is None when verification itself failed; such an attempt is counted and never trained on. `parent` is the
-    attempt this one retries, if any; `sample` what the learner made of it. `prompt_text` and `teacher_prompt` are
-    rendered chats, exactly what was tokenised.
+    `verdict` is None when verification itself failed, for the reason `lost`; such an attempt is counted and never
+    trained on. `parent` is the attempt this one follows from, if any; `sample` what the learner made of it.
+    `prompt_text` and `teacher_prompt` are rendered chats, exactly what was tokenised.
     """
 
     id: str
@@ -116,6 +123,11 @@ class Attempt:
     teacher_prompt: str | None = None
     parent: "Attempt | None" = None
     sample: "Sample | None" = None
+    lost: str | None = None
+
+    def judge(self, said: Verdict | Lost) -> None:
+        """Take down what came of verification."""
+        self.verdict, self.lost = (None, said.reason) if isinstance(said, Lost) else (said, None)
 
     @property
     def passed(self) -> bool:
@@ -124,24 +136,57 @@ class Attempt:
 
 @dataclass(slots=True)
 class Sample:
-    """What the learner eats; it is blind to the algorithm that made it.
+    """What the learner eats; it is blind to the algorithm that made it. T is the length of `response_ids`.
 
-    The loss of a sample is `weight` times the sum over its masked response tokens of: a divergence to the teacher, when
-    `teacher_prompt_ids` is given, plus a policy-gradient term, when `advantage` is given. `mask` defaults to every
-    response token. `sampled_logprobs` are the engine's, `old_logprobs` the trainer's before the first of several
-    optimizer steps; both have the length of `response_ids`. The learner leaves `token_loss`, the divergence at each
-    response token in nats before any weight; None without a teacher.
+    The loss of a sample is `weight` times the sum over its masked response tokens of what it has the ingredients for:
+
+    * `pull` times the divergence to the teacher, when `teacher_prompt_ids` is given;
+    * a policy-gradient term, when `advantage` is given;
+    * cross entropy, when it has neither and nobody sampled it: a demonstration.
+
+    `advantage` and `pull` are one number, or one a token. `sampled_logprobs` are the engine's, None where the response
+    is somebody else's (its importance weight is 1); `old_logprobs` the trainer's before the first of several optimizer
+    steps. `mask` says which tokens count, also in the normaliser; None means all. The learner leaves `token_loss`, the
+    divergence at each response token in nats before any weight; None without a teacher.
     """
 
     prompt_ids: Sequence[int]
     response_ids: Sequence[int]
-    sampled_logprobs: Sequence[float]
+    sampled_logprobs: Sequence[float] | None
     teacher_prompt_ids: Sequence[int] | None = None
-    advantage: float | None = None
+    advantage: float | Sequence[float] | None = None
     weight: float = 1.0
     mask: Sequence[bool] | None = None
     old_logprobs: Sequence[float] | None = None
     token_loss: Sequence[float] | None = None
+    pull: float | Sequence[float] = 1.0
+
+    @property
+    def demonstrates(self) -> bool:
+        """Whether it is learned by cross entropy."""
+        return self.sampled_logprobs is None and self.teacher_prompt_ids is None and self.advantage is None
+
+    @property
+    def speaks(self) -> bool:
+        """Whether it can have a gradient: all-zero advantages alone, as in a group of equal rewards, have none."""
+        if self.teacher_prompt_ids is not None or self.demonstrates:
+            return True
+        if self.advantage is None:
+            return False
+        return any(self.advantage) if isinstance(self.advantage, Sequence) else self.advantage != 0
+
+
+@dataclass(slots=True)
+class Observation:
+    """What an algorithm saw in one update: verified attempts, samples to learn from, and metrics.
+
+    `stop` is a reason to end the run after this update, if there is one.
+    """
+
+    attempts: list[Attempt]
+    samples: list[Sample]
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    stop: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,8 +87,10 @@ def session(method: str, folder: Path, options: argparse.Namespace, mesh: Any) -
     with initialize_config_dir(str(CONF), version_base="1.3"):
         settings = validate(compose("config", overrides))
     (folder / method).mkdir()
-    made = Session(settings, envs.load(settings.task.name, **settings.task.options), mesh)
-    made.run.engine = LongTail(made.run.engine, options)  # type: ignore[assignment]
+    task = envs.load(settings.task.name, **settings.task.options)
+    stream = Stream(task.problems("train"), options.batch, 1, epochs=1 + options.repeats, seed=0)
+    made = Session(settings, task, mesh, stream, [])
+    made.run.speech.engine = LongTail(made.run.speech.engine, options)  # type: ignore[assignment]
     return made
 
 
@@ -110,19 +112,17 @@ def main() -> None:
     phases: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
     with tempfile.TemporaryDirectory() as folder, dist.joined("cpu") as mesh:
         sessions = {method: session(method, Path(folder), options, mesh) for method in METHODS}
-        problems = sessions["sdpo"].run.task.problems("train")
-        stream = Stream(problems, options.batch, 1, epochs=1 + options.repeats, seed=0)
         for repeat in track(range(options.repeats + 1), description="updates"):
             for method, made in sessions.items():
-                made.run.step = repeat + 1
+                made.journal.step = repeat + 1
                 start = time.perf_counter()
-                made.algorithm.update(stream.batch(repeat + 1))
+                made.algorithm.update(made.stream.batch(repeat + 1))
                 taken, parts = time.perf_counter() - start, made.clock.read()
                 if repeat:  # the first warms up
                     seconds[method].append(taken)
                     phases[method].append(parts)
         for made in sessions.values():
-            made.run.verifier.close()
+            made.run.speech.verifier.close()
     result: dict[str, Any] = {f"{method}_s": round(statistics.median(found), 3) for method, found in seconds.items()}
     for method in ("resd", "resd_pipelined"):
         ratios = [ours / base for ours, base in zip(seconds[method], seconds["sdpo"], strict=True)]

@@ -71,7 +71,7 @@ def build(options: argparse.Namespace) -> tuple[Any, list[Any]]:
     from resd.config import CONF, validate
     from resd.learner import Learner
     from resd.model.build import build_student
-    from resd.session import build_objective, build_teacher
+    from resd.services import build_objective, build_teacher
     from resd.types import Sample
 
     changes = [

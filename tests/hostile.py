@@ -96,6 +96,10 @@ PROCESSES = {
     "write into another process": _attempt(
         "import ctypes", "assert ctypes.CDLL(None).process_vm_writev({parent}, None, 0, None, 0, 0) == 0"
     ),
+    "limit the process that asked": _attempt("imported('resource').prlimit({parent}, 4, (0, 0))"),
+    "slow the process that asked": _attempt("imported('os').setpriority(0, {parent}, 19)"),
+    "move the process that asked": _attempt("imported('os').sched_setaffinity({parent}, [0])"),
+    "leave shared memory": _attempt("import ctypes", "assert ctypes.CDLL(None).shmget({key}, 4096, 0o1600) >= 0"),
     "raise its limits": _attempt("r = imported('resource')", "r.setrlimit(r.RLIMIT_AS, (-1, -1))"),
     "become root": _attempt("imported('os').setuid(0)"),
     "new namespaces": _attempt("import ctypes", "assert ctypes.CDLL(None).unshare(0x10000000) == 0"),

@@ -6,20 +6,22 @@ from resd.clock import Clock
 
 
 def test_phases_add_up_to_wall_time_even_nested() -> None:
+    ticks = iter([0.0, 1.0, 1.5, 3.5, 7.5, 20.0, 20.0])
+    clock = Clock(lambda: next(ticks))
+    with clock("update"), clock("teacher"):
+        pass
+    with clock("update"):
+        pass
+    assert clock.read() == {"time/update": 0.5 + 4.0 + 0.0, "time/teacher": 2.0}
+    assert clock.read() == {}
+
+
+def test_the_clock_is_that_of_the_machine() -> None:
     clock = Clock()
     start = time.perf_counter()
     with clock("update"):
         time.sleep(0.02)
-        with clock("teacher"):
-            time.sleep(0.03)
-        time.sleep(0.01)
-    wall = time.perf_counter() - start
-    seconds = clock.read()
-    assert set(seconds) == {"time/update", "time/teacher"}
-    assert sum(seconds.values()) == pytest.approx(wall, abs=2e-3)
-    assert seconds["time/teacher"] >= 0.03
-    assert seconds["time/update"] >= 0.03
-    assert clock.read() == {}
+    assert 0.02 <= clock.read()["time/update"] <= time.perf_counter() - start
 
 
 def test_an_error_inside_a_phase_closes_it() -> None:

@@ -108,7 +108,7 @@ def write(path: Path, script: str) -> None:
 
 def finish(command: Sequence[str | Path], extra: dict[str, str]) -> None:
     done = subprocess.run(
-        command, env={**environment(), **extra}, capture_output=True, text=True, timeout=300, check=False
+        command, env={**environment(), **extra}, capture_output=True, text=True, timeout=900, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "2 process(es)" in done.stdout
@@ -129,5 +129,5 @@ def test_the_variables_of_the_manifest_make_one_world(tiny_model: Path, tmp_path
         stderr=subprocess.DEVNULL,
     )
     finish(command, {**variables(), **ours, "PET_NODE_RANK": "0"})
-    assert second.wait(timeout=60) == 0
+    assert second.wait(timeout=600) == 0
     assert [row["step"] for row in of_kind(metrics(tmp_path), "train")] == [1]

@@ -161,3 +161,9 @@ def test_what_holds_for_any_playbook(entries: list[Entry], method: Method, budge
 def test_the_tally_counts_every_entry_once() -> None:
     entries = [entry("a", 1), entry("b", 0, 1), entry("c"), entry("d")]
     assert tally(entries) == {"helpful": 1, "harmful": 1, "unused": 2}
+
+
+def test_a_fresh_entry_is_spared_only_on_request() -> None:
+    fresh = [entry("fresh", created=STEP, last_tagged=STEP)]
+    assert select(fresh, "prioritized", STEP, None, 0) == [("fresh", "unused")]
+    assert select(fresh, "prioritized", STEP, None, 0, spare_fresh=True) == []

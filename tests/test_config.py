@@ -30,15 +30,6 @@ def test_every_preset_validates(algorithm: str, preset: str) -> None:
     assert settings.inner_updates == 4
 
 
-def test_presets_differ_where_the_sources_do() -> None:
-    assert load("preset=official").task.options["feedback"] == "official"
-    paper, official = (load(f"preset={preset}").algorithm.model_dump() for preset in ("paper", "official"))
-    assert (paper["objective"]["ratio_max"], official["objective"]["ratio_max"]) == (5.0, None)
-    assert (paper["playbook"]["concise"], official["playbook"]["concise"]) == ("prioritized", "staleness")
-    assert (paper["success_weighting"]["enabled"], official["success_weighting"]["enabled"]) == (False, True)
-    assert (paper["teacher"]["kind"], official["teacher"]["kind"]) == ("ema", "frozen")
-
-
 def test_sdpo_and_its_variant_are_one_boolean_apart() -> None:
     plain, variant = (load(f"algorithm={name}").algorithm.model_dump() for name in ("sdpo", "sdpo_ss"))
     assert {key for key in plain if plain[key] != variant[key]} == {"distil_self_success"}
@@ -70,10 +61,10 @@ def test_settings_are_frozen() -> None:
     [
         ("algorithm=grpo algorithm.group=1", "algorithm.group=2 or more"),
         ("batch_size=0", "batch_size=0"),
-        ("model.attention=flash_attention_2", "model.attention=sdpa"),
+        ("model.attention=flash_attention_2", "'sdpa' or 'eager'"),
         ("hardware.compile=true model.attention=eager", "write model.attention=sdpa"),
         ("resume=/nowhere", "auto, never, or"),
-        ("algorithm.name=ppo", "choose one of grpo, resd, resd_fixed,"),
+        ("algorithm.name=ppo", "choose one of grpo, opd, resd, resd_fixed,"),
         ("+optimizer.lrr=1", "optimizer.lrr is not a setting"),
         ("model.path=./missing", "not a model folder"),
         ("algorithm.objective.ratio_min=2", "ratio_min=2"),
@@ -88,34 +79,20 @@ def test_impossible_values_are_refused(override: str, says: str) -> None:
 
 COMMANDS = {
     "unknown key": (["stepz=3"], "did you mean steps?"),
-    "unknown nested key": (["algorithm.playbok.max_entries=3"], "did you mean algorithm.playbook.max_entries?"),
-    "unknown group option": (["task=manufactorio"], "choose one of "),
-    "not a number": (["steps=many"], "steps=many"),
     "impossible combination": (["algorithm=grpo", "algorithm.group=1"], "algorithm.group=2 or more"),
-    "missing model": (["model.path=./missing"], "no config.json"),
-    "batch larger than data": (["batch_size=5000"], "lower batch_size"),
-    "more steps than data": (["steps=100000"], "lower steps"),
-    "wrong task option": (["+task.options.colour=red"], "colour"),
-    "malformed row": (["task.options.source=bad.jsonl"], "bad.jsonl"),
-    "empty dataset": (["task.options.source=empty.jsonl"], "empty.jsonl"),
     "missing dataset": (["task.options.source=missing.jsonl"], "neither a file nor a folder"),
     "unknown divergence": (["algorithm.objective.divergence=kl"], "reverse_kl"),
     "model too small for the prompts": (["preset=paper", "model.path=resd/model/nano"], "do not fit"),
     **({} if torch.cuda.is_available() else {"no such device": (["hardware=gpu1"], "write hardware=cpu")}),
-    "unwritable run_dir": (["run_dir=/proc/resd"], "choose another run_dir"),
-    "malformed line in the shell": (["algorithm.objective"], "algorithm.objective"),
 }
 
 
 @pytest.mark.parametrize("case", COMMANDS)
 def test_one_clear_sentence_on_the_command_line(case: str, tmp_path: Path) -> None:
     arguments, says = COMMANDS[case]
-    (tmp_path / "bad.jsonl").write_text('{"name": "half a row"\n')
-    (tmp_path / "empty.jsonl").write_text("")
-    if not any(a.startswith("run_dir") for a in arguments):
-        arguments = [*arguments, f"run_dir={tmp_path / 'run'}"]
+    arguments = [*arguments, f"run_dir={tmp_path / 'run'}"]
     done = subprocess.run(
-        [sys.executable, "-m", "resd.train", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "resd.train", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=900
     )
     assert done.returncode != 0
     assert says in done.stderr

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from test_train import environment
 
-from resd.config import preflight
+from resd.commandline import readable
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "Dockerfile").read_text()
@@ -72,7 +72,7 @@ def test_the_entry_point_reaches_the_program() -> None:
     (entry,) = of("ENTRYPOINT")
     program, *rest = json.loads(entry)
     command = [Path(sys.executable).parent / program, *rest, "stepz=3"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert "did you mean steps?" in done.stderr
 
 
@@ -80,7 +80,7 @@ def test_the_check_is_a_training_run_of_two_updates() -> None:
     check = next(step for step in of("RUN") if "resd.train" in step).split("&&")[0].split()
     assert check[:3] == ["python", "-m", "resd.train"]
     assert "steps=2" in check
-    preflight(check[3:], "config")
+    assert readable(check[3:], "config")
 
 
 def test_build_arguments_of_the_cpu_image_exist() -> None:

@@ -14,7 +14,7 @@ from verifier_tasks import Echo
 
 import envs
 from envs.manufactoria import task as manufactoria
-from resd.evaluate import scores, summarise
+from resd.evaluation import scores, summarise
 from resd.forgetting import difference
 from resd.report.html import write_report
 from resd.task import SelfTesting

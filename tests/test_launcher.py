@@ -4,16 +4,19 @@ import contextlib
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext
+from test_job import wait_until
 from test_train import SMALL, environment, metrics, of_kind
 
 from resd.config import CONF
 from resd.report.__main__ import main as report
-from resd.sweep.hydra_plugins.torchrun import Slots, plan
+from resd.sweep.hydra_plugins.torchrun import Slots, TorchrunLauncher, plan
 from resd.types import UserError
 
 DIVERGENCES = "algorithm.objective.divergence=reverse_kl,jsd"
@@ -34,17 +37,20 @@ def runs_of(sweep_dir: Path) -> list[str]:
 def test_a_sweep_goes_on_after_a_failure_and_gives_one_report(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = sweep(tiny_model, tmp_path, "hydra/launcher=torchrun", "algorithm.objective.divergence=nonsense,jsd")
+    (tmp_path / "conf/task").mkdir(parents=True)
+    (tmp_path / "conf/task/mine.yaml").write_text("name: ???\noptions: {}\n")
+    mine, sweep_dir = ["--config-dir", str(tmp_path / "conf"), "task=mine"], tmp_path / "it's a=sweep"
+    done = sweep(tiny_model, sweep_dir, *mine, "algorithm.objective.divergence=nonsense,jsd")
     assert done.returncode == 1
     assert "00_nonsense failed: Unknown divergence 'nonsense'" in done.stderr
     assert "Traceback" not in done.stderr
     assert "update 1/1" in done.stdout  # one job at a time speaks here
     assert "1 of 2 jobs done" in done.stdout
-    assert runs_of(tmp_path) == ["01_jsd"]
-    assert "update 1/1" in (tmp_path / "01_jsd.log").read_text()
-    assert report([*map(str, sorted(tmp_path.iterdir())), "--out", str(tmp_path / "report.html")]) == 0
+    assert runs_of(sweep_dir) == ["01_jsd"]
+    assert "update 1/1" in (sweep_dir / "01_jsd.log").read_text()
+    assert report([*map(str, sorted(sweep_dir.iterdir())), "--out", str(sweep_dir / "report.html")]) == 0
     assert "00_nonsense" in capsys.readouterr().out.splitlines()[0]
-    page = (tmp_path / "report.html").read_text()
+    page = (sweep_dir / "report.html").read_text()
     assert "jsd" in page
 
 
@@ -81,16 +87,34 @@ def test_the_ready_sweep_is_what_the_readme_says() -> None:
 def test_jobs_are_named_by_what_differs() -> None:
     jobs = plan([["seed=0", "task.name=a:B", "steps=2"], ["seed=0", "task.name=a/c d", "steps=2"]], Path("runs/x"))
     assert [job.name for job in jobs] == ["00_a-B", "01_a-c-d"]
-    assert jobs[1].overrides == ("seed=0", "task.name=a/c d", "steps=2", "run_dir='runs/x/01_a-c-d'")
+    assert jobs[1].overrides == ("seed=0", "task.name=a/c d", "steps=2", 'run_dir="runs/x/01_a-c-d"')
     assert jobs[1].log == Path("runs/x/01_a-c-d.log")
     assert [job.name for job in plan([["seed=3"]], Path("x"), first=7)] == ["07"]
 
 
 def test_a_run_dir_of_ones_own() -> None:
-    swept = [["seed=0", "run_dir=r/${seed}"], ["seed=1", "run_dir=r/${seed}"]]
-    assert [list(job.overrides) for job in plan(swept, Path("x"))] == swept
-    with pytest.raises(UserError, match="the same for all 2 jobs"):
-        plan([["seed=0", "run_dir=r"], ["seed=1", "run_dir=r"]], Path("x"))
+    jobs = plan([["seed=0", "run_dir=r/${seed}"], ["seed=1", "run_dir=r/${seed}"]], Path("x"), run_dirs=["r/0", "r/1"])
+    assert [job.overrides for job in jobs] == [("seed=0", 'run_dir="r/0"'), ("seed=1", 'run_dir="r/1"')]
+    with pytest.raises(UserError, match="run_dir=r is the same for 2 jobs"):
+        plan([["seed=0", "run_dir=r"], ["seed=1", "run_dir=r"]], Path("x"), run_dirs=["r", "r"])
+
+
+def test_a_run_dir_is_what_it_is_in_each_job() -> None:
+    launcher = TorchrunLauncher(nproc_per_node=1, parallel=1, devices=None)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("config", return_hydra_config=True)
+        context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
+        launcher.setup(hydra_context=context, task_function=None, config=composed)
+        swept = [["algorithm=resd"], ["algorithm=sdpo"]]
+        for text, expected in (
+            ("r/${hydra:job.num}", ["r/3", "r/4"]),
+            ("r/${algorithm.name}", ["r/resd", "r/sdpo"]),
+            ("r/${task.name}", ["r/manufactoria"] * 2),
+        ):
+            assert launcher._run_dirs([[*words, f"run_dir={text}"] for words in swept], 3) == expected
+        assert launcher._run_dirs(swept, 0) is None
+        with pytest.raises(UserError, match="run_dir of job 0"):
+            launcher._run_dirs([["run_dir=${nothing}"]], 0)
 
 
 def test_devices_are_shared_out() -> None:
@@ -107,18 +131,26 @@ def test_devices_are_shared_out() -> None:
         (["hydra.launcher.parallel=0"], {}, "error: hydra.launcher.parallel=0: "),
         (["hydra.launcher.parallel=2", "hydra.launcher.devices=[0]"], {}, "error: hydra.launcher.devices names 1 GPUs"),
         ([], {"RANK": "0"}, "error: every process of this torchrun would sweep"),
+        (["run_dir=r/${task.name}"], {}, "error: run_dir=r/verifier_tasks:Echo is the same for 2 jobs: leave it out"),
+        (["hydra/launcher=basic"], {}, "error: the jobs of this sweep would share one run directory"),
     ],
-    ids=["value", "devices", "torchrun"],
+    ids=["value", "devices", "torchrun", "run_dir", "basic"],
 )
 def test_a_sweep_that_cannot_be(tmp_path: Path, overrides: list[str], rank: dict[str, str], says: str) -> None:
-    done = sweep(tmp_path, tmp_path, "hydra/launcher=torchrun", DIVERGENCES, *overrides, **rank)
+    done = sweep(tmp_path, tmp_path, DIVERGENCES, *overrides, **rank)
     assert done.returncode == 2
     assert done.stderr.startswith(says)
     assert len(done.stderr.splitlines()) == 1
     assert not runs_of(tmp_path)
 
 
-def test_an_interrupted_sweep_leaves_nobody_behind(tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "started"),  # of the processes of a job: its guard, torchrun, a rank
+    [(signal.SIGINT, 1), (signal.SIGINT, 3), (signal.SIGTERM, 2), (signal.SIGKILL, 3)],
+)
+def test_an_interrupted_sweep_leaves_nobody_behind(
+    tiny_model: Path, tmp_path: Path, number: signal.Signals, started: int
+) -> None:
     arguments = [*SMALL, f"model.path={tiny_model}", "steps=1", f"hydra.sweep.dir={tmp_path}"]
     command = [sys.executable, "-m", "resd.train", "--multirun", "hydra/launcher=torchrun", DIVERGENCES, *arguments]
     process = subprocess.Popen(
@@ -129,16 +161,32 @@ def test_an_interrupted_sweep_leaves_nobody_behind(tiny_model: Path, tmp_path: P
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
     )
-    deadline = time.monotonic() + 120
-    while len(processes_of(tmp_path / "00_reverse_kl")) < 2 and time.monotonic() < deadline:  # torchrun and its child
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=120)
-    assert process.returncode == 130
-    assert f"hydra.sweep.dir={tmp_path} continues" in said
+    wait_until(lambda: len(processes_of(tmp_path / "00_reverse_kl")) >= started)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=600)
+    if number == signal.SIGKILL:
+        wait_until(lambda: not processes_of(tmp_path))
+    else:
+        assert process.returncode == 130
+        assert f"hydra.sweep.dir={tmp_path} continues" in said
     assert "Traceback" not in said
     assert not (tmp_path / "01_jsd.log").exists()
     assert not processes_of(tmp_path)
+
+
+def test_a_rank_ends_with_its_torchrun(tiny_model: Path, tmp_path: Path) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=1", "-m", "resd.train"]
+    run_dir = f'run_dir="{tmp_path / "run"}"'
+    process = subprocess.Popen(
+        [*torchrun, *SMALL, f"model.path={tiny_model}", run_dir],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until((tmp_path / "run").exists)  # by its rank
+    process.kill()
+    process.wait()
+    wait_until(lambda: not processes_of(tmp_path))
 
 
 def processes_of(run_dir: Path) -> list[str]:
@@ -147,4 +195,4 @@ def processes_of(run_dir: Path) -> list[str]:
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
             lines.append(entry.read_text())
-    return [line for line in lines if f"run_dir='{run_dir}" in line]
+    return [line for line in lines if f'run_dir="{run_dir}' in line]

@@ -1,5 +1,6 @@
 """The local task: rows of a file, a function that judges, and what is said when either cannot be used."""
 
+import importlib.util
 import json
 import pickle
 from pathlib import Path
@@ -12,9 +13,10 @@ from torch.distributed.device_mesh import DeviceMesh
 
 import envs
 from resd.config import CONF, validate
-from resd.task import SelfTesting, Task
+from resd.task import Task
 from resd.train import train
 from resd.types import Problem, UserError, Verdict
+from resd.verify import examine
 
 ROWS: list[Any] = [
     {"split": "train", "prompt": "Say one.", "answer": "one", "id": "first", "family": "numbers"},
@@ -65,7 +67,6 @@ def load(source: str, function: str = "right", **options: Any) -> Task:
 def test_a_file_says_the_split_and_a_folder_has_a_file_for_each(tmp_path: Path) -> None:
     task = load(write(tmp_path / "rows.jsonl", ROWS))
     assert isinstance(task, Task)
-    assert isinstance(task, SelfTesting)
     first, second = task.problems("train")
     assert (first.id, first.statement, first.family) == ("first", "Say one.", "numbers")
     assert (second.id, second.statement, second.family) == ("train-2", "Two?", "")
@@ -120,9 +121,8 @@ def test_what_it_may_not_give(tmp_path: Path, given: Any) -> None:
 
 def test_a_function_that_an_empty_response_breaks_is_found_out(tmp_path: Path) -> None:
     task = load(write(tmp_path / "rows.jsonl", ROWS), "raises")
-    assert isinstance(task, SelfTesting)
     with pytest.raises(UserError, match=r"fails on an empty response to problem 'first'.*ZeroDivisionError"):
-        task.self_test()
+        examine(task, task.problems("train"), 60.0)
 
 
 @pytest.mark.parametrize(
@@ -153,6 +153,10 @@ def test_wrong_verifiers(tmp_path: Path, verifier: str, message: str) -> None:
         ([*ROWS, {"split": "train", "prompt": []}], "prompt must be a text"),
         ([*ROWS, {"split": "train", "prompt": [{"role": "user"}]}], "prompt must be a text"),
         ([*ROWS, ROWS[0]], "line 4: the id 'first' occurs twice"),
+        ([*ROWS, *({"split": "train", "prompt": "?", "id": id_} for id_ in (7, "7"))], "the id '7' occurs twice"),
+        ([*ROWS, {"split": "train", "prompt": "?", "id": [1]}], "line 4: id must be a text or a number"),
+        ([*ROWS, {"split": "train", "prompt": "?", "id": True}], "line 4: id must be a text or a number"),
+        ([*ROWS, '{"id": ' + "9" * 5000 + "}"], "line 4 cannot be read"),
         (ROWS[2:], 'has no train problem: add rows with "split": "train"'),
     ],
 )
@@ -161,8 +165,49 @@ def test_wrong_rows(tmp_path: Path, rows: list[Any], message: str) -> None:
         load(write(tmp_path / "rows.jsonl", rows)).problems("train")
 
 
+def test_a_byte_order_mark_line_ends_and_empty_lines_are_no_rows(tmp_path: Path) -> None:
+    text = "".join(f"{json.dumps(row)}\r\n\r\n" for row in ROWS) + " \n\n"
+    (tmp_path / "rows.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    task = load(str(tmp_path / "rows.jsonl"))
+    assert [each.statement for each in task.problems("train")] == ["Say one.", "Two?"]
+    assert [each.statement for each in task.problems("test")] == ["Say three."]
+
+
+def test_a_file_may_be_one_array(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps(ROWS, indent=1))
+    assert [each.id for each in load(str(tmp_path / "rows.json")).problems("train")] == ["first", "train-2"]
+    (tmp_path / "rows.json").write_text(json.dumps([{"split": "train", "prompt": "?"}, 3]))
+    with pytest.raises(UserError, match="entry 2: expected an object"):
+        load(str(tmp_path / "rows.json")).problems("train")
+
+
+def test_an_id_that_says_nothing_is_a_missing_one(tmp_path: Path) -> None:
+    rows = [{"split": "train", "prompt": "?", "id": empty} for empty in (None, None, float("nan"), float("nan"), "")]
+    problems = load(write(tmp_path / "rows.jsonl", [*rows, {**rows[0], "family": None}])).problems("train")
+    assert [each.id for each in problems] == [f"train-{number}" for number in range(1, 7)]
+    assert {each.family for each in problems} == {""}
+
+
+def test_numbers_are_ids(tmp_path: Path) -> None:
+    rows = [{"split": "train", "prompt": "?", "id": number, "family": 3} for number in (0, 1, 1.5, "01")]
+    problems = load(write(tmp_path / "rows.jsonl", rows)).problems("train")
+    assert [each.id for each in problems] == ["0", "1", "1.5", "01"]
+    assert {each.family for each in problems} == {"3"}
+
+
+def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "rows.jsonl", ROWS)
+    assert len(load("~/rows.jsonl").problems("train")) == 2
+    for task in ("manufactoria", "bouncingsim", "finer", "ifeval"):
+        if task != "ifeval" or importlib.util.find_spec("langdetect"):
+            assert envs.load(task, source="~/rows.jsonl").source == f"{tmp_path}/rows.jsonl"  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match=r"source='~/nothing' is neither"):
+        load("~/nothing")
+
+
 def test_wrong_sources(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="does not exist: write a JSONL file, or a folder"):
+    with pytest.raises(UserError, match="is neither a file nor a folder: write a JSONL file, or a folder"):
         load(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match=r"train\.jsonl must be a JSONL file .* cannot be read"):
         load(str(tmp_path)).problems("train")

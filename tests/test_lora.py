@@ -249,7 +249,7 @@ def test_nano_learns_with_adapters_by_the_real_command(tmp_path: Path) -> None:
     overrides = ["model.lora={rank: 4, alpha: 8, targets: [q_proj, v_proj, up_proj]}", "optimizer.lr=3e-3"]
     small = ["batch_size=4", "evaluation.before=false", "evaluation.limit=2", "evaluation.samples=1", "steps=2"]
     command = [sys.executable, "-m", "resd.train", "model=nano", f"run_dir={tmp_path}", *overrides, *small]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     rows = of_kind(metrics(tmp_path), "train")
     assert [row["step"] for row in rows] == [1, 2]

@@ -196,7 +196,7 @@ def test_a_run_takes_what_was_foreseen(tmp_path: Path) -> None:
         "hardware.micro_batch_tokens=8192",
     ]
     done = subprocess.run(
-        [*command, *short], env=environment(), capture_output=True, text=True, timeout=300, check=True
+        [*command, *short], env=environment(), capture_output=True, text=True, timeout=900, check=True
     )
     nano = Shape.of(json.loads((ROOT / "resd/model/nano/config.json").read_text()))
     assert nano is not None
@@ -339,7 +339,7 @@ def test_a_model_beyond_the_machine_is_refused_before_it_is_read(tmp_path: Path)
     file.write_text(json.dumps(json.loads(file.read_text()) | {"hidden_size": 65536, "intermediate_size": 10**6}))
     (tmp_path / "model" / "model.safetensors").unlink()
     command = [sys.executable, "-m", "resd.train", f"model.path={tmp_path / 'model'}", f"run_dir={tmp_path / 'run'}"]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: a process needs ")
     assert len(done.stderr.splitlines()) == 1
@@ -351,7 +351,7 @@ def test_a_prompt_beyond_the_machine_is_refused_before_anything_is_read(tmp_path
     (tmp_path / "model" / "model.safetensors").unlink()
     arguments = [f"model.path={tmp_path / 'model'}", f"run_dir={tmp_path / 'run'}", f"model.max_prompt={10**10}"]
     command = [sys.executable, "-m", "resd.train", *arguments]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: model.max_prompt={10**10} is more than fits, even one prompt")
     assert len(done.stderr.splitlines()) == 1

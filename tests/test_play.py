@@ -22,7 +22,7 @@ def played(typed: str, *arguments: str, status: int = 0, path: Path = HERE) -> s
         env={**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{HERE.parent}"},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
     )
     assert done.returncode == status, done.stderr
     assert bool(done.stderr) == bool(status)

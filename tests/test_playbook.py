@@ -184,3 +184,25 @@ def remove_the_unknown(events: list[dict]) -> list[dict]:
 def test_a_damaged_log_is_an_error_of_one_sentence(damage: Callable[[list[dict]], list[dict]]) -> None:
     with pytest.raises(UserError, match="give the whole playbook"):
         Playbook.replay(damage(small_playbook().drain_events()))
+
+
+def test_a_damaged_log_names_the_first_event_that_does_not_follow() -> None:
+    events = small_playbook().drain_events()
+    for number, damaged in enumerate(([{}, *events], [events[0], {}, *events[1:]], [*events, {}]), 1):
+        with pytest.raises(UserError, match=f"^playbook event {(1, 2, 4)[number - 1]} does not follow"):
+            Playbook.replay(damaged)
+
+
+def test_replay_keeps_what_an_entry_was_made_from() -> None:
+    playbook = small_playbook()
+    playbook.add("heuristics", "made of both", 3, parents=["misc-00001", "str-00002"])
+    rebuilt = Playbook.replay(playbook.drain_events())
+    assert rebuilt.entries[-1].parents == ("misc-00001", "str-00002")
+
+
+def test_headings_are_words() -> None:
+    playbook = small_playbook()
+    playbook.add("common_mistakes", "mind the end", 3)
+    for text in (playbook.render("full"), playbook.to_markdown()):
+        headings = [line for line in text.splitlines() if line.startswith("## ")]
+        assert headings == ["## Strategies", "## Common mistakes", "## Others"]

@@ -1,4 +1,3 @@
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +31,8 @@ def test_dominating_step_wins(rows: list[tuple[float, float, float, float]]) -> 
     assert best_step(history(steps), 4) == 99
 
 
-def test_missing_metric_is_an_error() -> None:
-    with pytest.raises(KeyError):
-        best_step({1: {NAMES[0]: 0.5}}, 4)
+def test_only_evaluations_of_as_many_samples_are_ranked() -> None:
+    other = {name.format(n=2): 0.9 for name in METRICS}
+    assert best_step({1: other, **history({2: (0.1,) * 4, 3: (0.2,) * 4})}, 4) == 3
+    assert best_step({1: other, 2: {NAMES[0]: 0.5}}, 4) is None
+    assert best_step({}, 4) is None

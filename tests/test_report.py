@@ -357,7 +357,7 @@ def test_a_browser_draws_it_without_complaint(tmp_path: Path) -> None:
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--dump-dom"]
     command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", f"file://{tmp_path / 'page.html'}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert "CONSOLE" not in done.stderr, done.stderr
     assert done.stdout.count('class="chart"') == 5  # four evaluation metrics and the loss
     assert done.stdout.count('<li class="passed"') == 2

@@ -39,7 +39,7 @@ def world(size: int, *runs: list[str]) -> None:
     """Train with `size` processes, once for each list of arguments."""
     words = [word for arguments in runs for word in ("--", *STEADY, *arguments)]
     command = [sys.executable, str(Path(__file__).parent / "world.py"), str(size), *words]
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -10,6 +10,8 @@ def test_the_latest_success_is_read_without_thinking() -> None:
     buffer.put("p", "b</think> second ")
     assert buffer.get("p") == "second"
     assert len(buffer) == 1
+    buffer.put("q", "no thought at all")
+    assert buffer.get("q") == "no thought at all"
 
 
 def test_a_response_that_is_all_thinking_is_no_solution() -> None:

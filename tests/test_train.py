@@ -34,6 +34,7 @@ SMALL = [
     "evaluation.every=2",
     "evaluation.samples=2",
     "checkpoints.every=1",
+    "on_empty=warn",
     "optimizer.lr=1e-3",
 ]
 
@@ -41,7 +42,7 @@ SMALL = [
 def run(model: Path, run_dir: Path, *overrides: str) -> list[dict[str, Any]]:
     """Train in this process; returns metrics.jsonl."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        arguments = [*SMALL, f"model.path={model}", f"run_dir={run_dir}", "steps=2", *overrides]
+        arguments = [*SMALL, f"model.path={model}", f"run_dir='{run_dir}'", "steps=2", *overrides]
         train(validate(compose("config", arguments)))
     return metrics(run_dir)
 
@@ -174,7 +175,7 @@ def test_killed_at_any_moment_and_resumed(tiny_model: Path, tmp_path: Path) -> N
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     extra = ["steps=6", "batch_size=2", "algorithm.teacher.rate=0.1"]
     finish(command(tiny_model, whole, *extra))
-    for step, patience in ((0, 0.0), (1, 0.0), (2, 0.1), (4, 0.3)):
+    for step, patience in ((0, 0.0), (1, 0.0), (2, 0.1), (4, 0.0)):
         process = subprocess.Popen(
             command(tiny_model, broken, *extra), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -201,7 +202,7 @@ def test_a_lost_rank_ends_the_run_and_two_ranks_resume_to_the_bit(tiny_model: Pa
     ranks = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     victim = next(pid for pid in ranks if b"RANK=1" in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"))
     os.kill(victim, signal.SIGKILL)
-    complaint = process.communicate(timeout=60)[1]
+    complaint = process.communicate(timeout=900)[1]
     assert process.returncode != 0
     assert "another one of this run has died" in complaint
     assert f"Signal 9 (SIGKILL) received by PID {victim}" in complaint  # the launcher's part
@@ -212,7 +213,7 @@ def test_a_lost_rank_ends_the_run_and_two_ranks_resume_to_the_bit(tiny_model: Pa
 
 def finish(arguments: list[str]) -> str:
     """Run a command that must succeed; returns what it printed."""
-    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

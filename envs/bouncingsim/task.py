@@ -1,6 +1,5 @@
 """The BouncingSim task: its options, and where its problems come from."""
 
-from pathlib import Path
 from typing import Literal, get_args
 
 from envs import sandbox
@@ -11,6 +10,7 @@ from envs.bouncingsim.prompt import Physics, PromptKind, ask
 from envs.bouncingsim.rows import from_facts, from_file, from_hub
 from envs.bouncingsim.scenes import LEVELS, draw_split
 from envs.bouncingsim.simulator import Facts
+from envs.rows import check_source
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -48,8 +48,7 @@ class BouncingSim:
         _check("physics", physics, get_args(Physics))
         _check("feedback", feedback, get_args(FeedbackKind))
         _check("reward", reward, get_args(RewardKind))
-        if source not in ("generated", "hf") and not Path(source).exists():
-            raise UserError(f"source={source!r} is neither a file nor a folder: write generated, hf, or such a path")
+        source = check_source(source, "generated", "hf")
         if not seconds > 0:
             raise UserError(f"seconds={seconds} leaves a program no time: write a number above 0")
         self.source, self.level, self.prompt_kind, self.physics = source, level, prompt, physics
@@ -79,13 +78,16 @@ class BouncingSim:
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """Grades one response: some milliseconds, and for a program that hangs little more than `seconds`."""
+        return self._grade(problem, response, truncated, self.seconds)
+
+    def _grade(self, problem: Problem, response: str, truncated: bool, seconds: float) -> Verdict:
         program, total = extract(response), len(problem.cases)
         if program is None:
             kind = "truncated" if truncated else "no_answer"
             return Verdict(0.0, False, 0, total, explain.no_answer(truncated), error=kind)
         if not total:
             return Verdict(0.0, False, 0, 0, "This problem has no tests.", program, error="no_cases")
-        results = run(program, problem.cases, self.seconds, self.allow_unsafe)
+        results = run(program, problem.cases, seconds, self.allow_unsafe)
         right = sum(result.passed for result in results)
         if right == total:
             return Verdict(1.0, True, right, total, answer=program)
@@ -97,7 +99,7 @@ class BouncingSim:
         """Says which layers hold programs. Raises UserError if a right answer fails here, or a wrong one passes."""
         problem = self.problems("test")[0]
         for name, response, passed in known_answers(problem):
-            verdict = self.verify(problem, response)
+            verdict = self._grade(problem, response, False, max(self.seconds, 20.0))  # none of them hangs
             if verdict.passed != passed and not (self.allow_unsafe and name == "reads a file"):
                 says = "passes" if verdict.passed else f"fails: {verdict.feedback.splitlines()[0]}"
                 raise UserError(f"the judge of this task does not work on this machine: an answer that {name} {says}")

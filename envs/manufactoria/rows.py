@@ -5,11 +5,11 @@ may take the place of `messages`. Other columns are ignored. The first row that 
 UserError that names the place and the mistake.
 """
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from envs import rows
 from resd.task import Split
 from resd.types import Problem, UserError
 
@@ -18,21 +18,9 @@ _CASE_FIELDS = {"input": str, "expected_output": str, "expected_accepted": bool,
 
 def read_file(path: Path, split: Split) -> list[Problem]:
     """The problems in the file `path`, or in `train.jsonl` or `test.jsonl` when `path` is a folder."""
-    if path.is_dir():
-        path = path / f"{split}.jsonl"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} must be a JSONL file in UTF-8, but cannot be read: {error}") from None
     problems: dict[str, Problem] = {}
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            place = f"{path}, line {number}"
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"{place} is not JSON: {error.msg} at column {error.colno}") from None
-            _add(problems, row, place)
+    for place, row in rows.read_file(str(path), split):
+        _add(problems, row, place)
     return list(problems.values())
 
 
@@ -45,12 +33,12 @@ def read_hub(split: Split, sets: Sequence[str] = ("has",)) -> list[Problem]:
     problems: dict[str, Problem] = {}
     for name in (f"manufactoria/{set_}_{split}" for set_ in sets):
         try:
-            rows = list(load_dataset(name, split="train"))
+            found = list(load_dataset(name, split="train"))
         except Exception as error:  # offline, renamed, not permitted: the library has an exception for each
             raise UserError(
                 f"the data set {name} cannot be loaded: {error}; source=generated needs no download"
             ) from None
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(found, 1):
             _add(problems, row, f"{name}, row {number}")
     return list(problems.values())
 

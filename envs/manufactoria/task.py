@@ -11,6 +11,7 @@ from envs.manufactoria.problems import rule_of, solution, split_problems
 from envs.manufactoria.prompt import PromptKind, ask
 from envs.manufactoria.rows import read_file, read_hub
 from envs.manufactoria.strict import grade_strictly
+from envs.rows import check_source
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -51,9 +52,8 @@ class Manufactoria:
             _check("difficulty", difficulty, sets.TIERS)
             if source != "generated" or family in ("has", "all", *FAMILIES):
                 raise UserError(f"difficulty={difficulty} needs source=generated and one of family={', '.join(OTHERS)}")
-        if source not in ("generated", "hf") and not Path(source).exists():
-            raise UserError(f"source={source!r} is neither a file nor a folder: write generated, hf, or such a path")
-        self.source, self.family, self.prompt_kind, self.feedback = source, family, prompt, feedback
+        self.source = check_source(source, "generated", "hf")
+        self.family, self.prompt_kind, self.feedback = family, prompt, feedback
         self.evaluator, self.reward, self.seed, self.difficulty = evaluator, reward, seed, difficulty
 
     def problems(self, split: Split) -> list[Problem]:

@@ -5,7 +5,7 @@
 runs `source` once and calls its function with one argument after the other, in a process that was forked for this
 answer, knows nothing but the source and the arguments, and is sealed by every layer that the machine has (`layers()`;
 `kernel.py` says what each takes away): an unprivileged user, namespaces, no_new_privs, resource limits, Landlock,
-seccomp. With none of namespaces, Landlock and seccomp nothing is run unless `allow_unsafe`. No privilege is needed.
+seccomp. With neither namespaces nor seccomp nothing is run unless `allow_unsafe`. No privilege is needed.
 
 What comes out is numbers and lists of numbers, rebuilt and checked here, and for an error a short text, which the
 program may have chosen: print it, never act on it. Verdicts belong on this side: the expected values never go in.
@@ -16,9 +16,11 @@ program can remember earlier ones.
 
 It does not protect against: a hole in the kernel, or in the dozen system calls that stay allowed; side channels such
 as caches and timing; a busy processor for as long as the deadline. With fewer layers it protects less: namespaces alone
-leave every system call; Landlock alone leaves UDP, sockets that lie in the file system, the dates and permissions of
-the user's own files, and before Linux 6.12 signals. And a program may return whatever numbers it likes, whenever it
-likes: a judge decides on the numbers alone.
+leave every system call. Landlock alone, run only with `allow_unsafe`, leaves UDP, sockets that lie in the file system,
+the dates and permissions of the user's own files, before Linux 6.12 signals, System V IPC objects that stay behind, and
+limits, priority and processors of the asking process, which the kernel lets every process of the same user change
+(`man 2 prlimit`: it compares user ids, and asks neither Landlock nor whether a process may be traced). And a program
+may return whatever numbers it likes, whenever it likes: a judge decides on the numbers alone.
 """
 
 import atexit

@@ -1,7 +1,9 @@
 """The outside of the sandbox: starts the fork server, keeps the deadlines, and trusts nothing that comes back."""
 
+import fcntl
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -18,11 +20,13 @@ from envs.sandbox.values import PACKET, plain
 from resd.types import UserError
 
 KERNEL_LAYERS = frozenset({"namespaces", "landlock", "seccomp"})
+_ENOUGH = frozenset({"namespaces", "seccomp"})  # either keeps a program from other processes of its user
 _ROOT = str(Path(__file__).resolve().parents[2])
 _START = (
     "import sys; sys.path.append(sys.argv[1]); import envs.sandbox.server as s; s.serve(int(sys.argv[2]), sys.argv[3:])"
 )
 _START_SECONDS = 20.0
+_END_SECONDS = 5.0
 _GRACE = 0.25  # of seconds_per_call, for all calls after one that ran out of time or memory or ended its process
 _ANSWER = 5.0  # default of seconds_per_answer, in seconds_per_call
 
@@ -56,9 +60,7 @@ class Sandbox:
             self.layers = child.layers
             self._end(child)
         except OSError as error:
-            self.control.close()
-            self.process.kill()
-            said = self.process.communicate()[1].decode(errors="replace").strip()
+            said = self.close()
             raise UserError(f"the sandbox for programs does not start on this machine: {said or error}") from None
 
     def call(
@@ -72,9 +74,9 @@ class Sandbox:
         allow_unsafe: bool = False,
     ) -> list[Outcome]:
         """See `call` of this module."""
-        if not allow_unsafe and KERNEL_LAYERS.isdisjoint(self.layers):
+        if not allow_unsafe and _ENOUGH.isdisjoint(self.layers):
             raise UserError(
-                "this machine can hold no program of a model: it has neither user namespaces nor Landlock nor seccomp; "
+                "this machine can hold no program of a model: it has neither user namespaces nor seccomp; "
                 "run on one that has, or accept the danger with task.options.allow_unsafe=true"
             )
         try:
@@ -112,7 +114,7 @@ class Sandbox:
         return outcomes + [late] * (len(arguments) - len(outcomes))
 
     def _fork(self, cpu_seconds: int) -> "_Child":
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours, theirs = _pair()
         with theirs:
             socket.send_fds(self.control, [f"answer {cpu_seconds}".encode()], [theirs.fileno()])
         return _Child(ours)
@@ -124,7 +126,7 @@ class Sandbox:
         return ending
 
     def _start(self) -> None:
-        self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.control, theirs = _pair()
         self.control.settimeout(_START_SECONDS)
         kept = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
         with theirs:
@@ -146,20 +148,36 @@ class Sandbox:
                 start_new_session=True,
             )
 
-    def close(self) -> None:
-        """End the server, upon which its children end."""
+    def close(self) -> str:
+        """End the server, upon which its children end, by force if it does not; gives what it said last."""
         self.control.close()
         try:
-            self.process.communicate(timeout=5)
+            said = self.process.communicate(timeout=_END_SECONDS)[1]
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.communicate()
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # all of it: who lives on would hold the pipe open
+            try:
+                said = self.process.communicate(timeout=_END_SECONDS)[1]
+            except subprocess.TimeoutExpired:
+                said = b""
+        return said.decode(errors="replace").strip() if said else ""
 
     def __enter__(self) -> "Sandbox":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Connected sockets, neither of them a standard descriptor, which this process may have closed."""
+    ends = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if min(end.fileno() for end in ends) > 2:
+        return ends
+    first, second = (socket.socket(fileno=fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)) for end in ends)
+    for end in ends:
+        end.close()
+    return first, second
 
 
 class _Child:

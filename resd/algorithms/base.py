@@ -1,18 +1,47 @@
-"""What the training loop asks of an algorithm."""
+"""What the training loop asks of an algorithm: observe problems, then learn from the samples that this gives."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from resd.types import Attempt, Problem
+from resd.settings import AlgorithmSettings
+from resd.types import Messages, Observation, Problem
+
+if TYPE_CHECKING:
+    from resd.run import Run
+
+SettingsT = TypeVar("SettingsT", bound=AlgorithmSettings)
 
 
-class Algorithm(Protocol):
-    """Constructed as `Algorithm(run, settings)`; its state is JSON and goes into every checkpoint."""
+class Algorithm(Generic[SettingsT]):
+    """A subclass implements `observe`; the rest has defaults. An algorithm may hold another one as its context.
 
-    def update(self, problems: Sequence[Problem]) -> tuple[list[Attempt], dict[str, float]]:
-        """One update (number `run.step`) on these problems: its attempts and metrics."""
-        ...
+    Without `learns` there is no learner: nothing is trained, a checkpoint holds the state alone.
+    """
 
-    def state(self) -> dict[str, Any]: ...
+    learns: ClassVar[bool] = True
 
-    def restore(self, state: Mapping[str, Any]) -> None: ...
+    def __init__(self, run: "Run", settings: SettingsT) -> None:
+        self.run = run
+        self.settings = settings
+
+    def observe(self, problems: Sequence[Problem]) -> Observation:
+        """Try the problems of update `run.step`; what is known in the end becomes samples."""
+        raise NotImplementedError
+
+    def update(self, problems: Sequence[Problem]) -> Observation:
+        """One update on these problems, with the learner's metrics beside those of the observation."""
+        observation = self.observe(problems)
+        learned = self.run.learn(observation.samples) if self.learns else {}
+        return replace(observation, metrics={**learned, **observation.metrics})
+
+    def prompt(self, problem: Problem) -> Messages:
+        """How the student is asked, in rollouts and evaluations."""
+        return self.run.task.prompt(problem)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to keep, as JSON."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state`."""

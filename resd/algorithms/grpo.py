@@ -3,16 +3,26 @@
 `group` rollouts of each prompt; a rollout's advantage is its reward against its group. No teacher, no context, no KL.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
 
 from pydantic import field_validator
 
+from resd.algorithms import base
 from resd.settings import AlgorithmSettings, PolicyGradientSettings
-from resd.types import Attempt, Problem, Sample
+from resd.types import Attempt, Observation, Problem, Sample
 
-if TYPE_CHECKING:
-    from resd.run import Run
+
+def compared(field: str) -> Any:
+    """A validator of the number of rollouts that are compared with each other."""
+
+    def enough(cls: type[AlgorithmSettings], group: int) -> int:
+        if group < 2:
+            name = cls.model_fields["name"].annotation
+            raise ValueError(f"{get_args(name)[0]} compares rollouts of one prompt: write algorithm.group=2 or more")
+        return group
+
+    return field_validator(field)(classmethod(enough))
 
 
 class Settings(AlgorithmSettings):
@@ -22,51 +32,35 @@ class Settings(AlgorithmSettings):
     normalise_std: bool
     policy_gradient: PolicyGradientSettings
 
-    @field_validator("group")
-    @classmethod
-    def _has_something_to_compare(cls, group: int) -> int:
-        if group < 2:
-            raise ValueError("grpo compares rollouts of one prompt: write algorithm.group=2 or more")
-        return group
+    _group = compared("group")
 
 
-class Algorithm:
-    """The verbs of `resd.algorithms.base`."""
-
-    def __init__(self, run: "Run", settings: Settings) -> None:
-        self.run = run
-        self.settings = settings
-
-    def update(self, problems: Sequence[Problem]) -> tuple[list[Attempt], dict[str, float]]:
-        attempts = self.run.rollout(problems, self.settings.group)
-        advantages = self._advantages(attempts)
+class Algorithm(base.Algorithm[Settings]):
+    def observe(self, problems: Sequence[Problem]) -> Observation:
+        attempts = self.run.rollout(problems, self.settings.group, prompt=self.prompt)
+        advantages = by_group(attempts, self.settings.normalise_std)
         samples = [
             Sample(a.prompt_ids, a.response_ids, a.logprobs, advantage=advantages[a.id])
             for a in attempts
             if a.id in advantages
         ]
-        return attempts, self.run.learn(samples)
+        return Observation(attempts, samples)
 
-    def _advantages(self, attempts: Sequence[Attempt]) -> dict[str, float]:
-        """By attempt id. A group that lost members to verification is compared among those left, if two are."""
-        import torch
 
-        from resd.objectives.policy_gradient import group_advantages
+def by_group(attempts: Sequence[Attempt], normalise_std: bool) -> dict[str, float]:
+    """Advantages by attempt id. A group that lost members is compared among those left, if two are."""
+    import torch
 
-        groups: dict[str, list[Attempt]] = {}
-        for attempt in attempts:
-            groups.setdefault(attempt.problem.id, []).append(attempt)
-        advantages: dict[str, float] = {}
-        for group in groups.values():
-            if len(group) < 2:
-                continue
-            rewards_1_G = torch.tensor([[a.verdict.reward for a in group if a.verdict is not None]])
-            values_1_G = group_advantages(rewards_1_G, self.settings.normalise_std)
-            advantages |= zip([a.id for a in group], values_1_G[0].tolist(), strict=True)
-        return advantages
+    from resd.objectives.policy_gradient import group_advantages
 
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore: GRPO remembers nothing between updates."""
+    groups: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        groups.setdefault(attempt.problem.id, []).append(attempt)
+    advantages: dict[str, float] = {}
+    for group in groups.values():
+        if len(group) < 2:
+            continue
+        rewards_1_G = torch.tensor([[a.verdict.reward for a in group if a.verdict is not None]])
+        values_1_G = group_advantages(rewards_1_G, normalise_std)
+        advantages |= zip([a.id for a in group], values_1_G[0].tolist(), strict=True)
+    return advantages

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from resd import seeds
+from resd.algorithms import base
 from resd.context.concise import Method, Removals, prune, tally, trim
 from resd.context.curate import Curator
 from resd.context.playbook import Playbook
@@ -28,7 +29,7 @@ from resd.settings import (
     TeacherPromptSettings,
     TeacherSettings,
 )
-from resd.types import Attempt, Problem, Question, Sample
+from resd.types import Attempt, Observation, Problem, Question
 
 if TYPE_CHECKING:
     from resd.run import Run
@@ -57,23 +58,21 @@ class Settings(AlgorithmSettings):
     distil_self_success: bool
 
 
-class Algorithm:
-    """The verbs of `resd.algorithms.base`; the context is the playbook and the solution buffer."""
+class Algorithm(base.Algorithm[Settings]):
+    """The context is the playbook and the solution buffer."""
 
     def __init__(self, run: "Run", settings: Settings) -> None:
-        self.run = run
-        self.settings = settings
+        super().__init__(run, settings)
         self.playbook = Playbook()
-        self.prompts = run.prompts()
-        self.solutions = SolutionBuffer(run.chat.thinking_opened)
+        self.solutions = SolutionBuffer(run.speech.chat.thinking_opened)
         self.writer = run.writer(settings.writing)
-        self.reflector = Reflector(self.writer, self.prompts)
-        self.curator = Curator(self.writer, self.prompts)
-        self.teacher_prompt = run.teacher_prompt(self.prompts, settings.teacher_prompt)
+        self.reflector = Reflector(self.writer, run.prompts, self.writer.budget)
+        self.curator = Curator(self.writer, run.prompts, self.writer.budget)
+        self.hindsight = run.hindsight(settings.teacher_prompt)
 
-    def update(self, problems: Sequence[Problem]) -> tuple[list[Attempt], dict[str, float]]:
+    def observe(self, problems: Sequence[Problem]) -> Observation:
         """One pass of the loop of Algorithm 1; comments name its verbs in the paper's order."""
-        run, playbook, step = self.run, self.playbook, self.run.step
+        playbook, step = self.playbook, self.run.step
 
         # P <- Concise(P): drop what misleads, what is stale, what exceeds the budget.
         size = len(playbook)
@@ -81,7 +80,9 @@ class Algorithm:
 
         # Sample y ~ student(x), get feedback and reward from the environment. The student does not read P, but what is
         # asked about an attempt does, and may be asked while other attempts are still being written.
-        attempts = run.rollout(problems, self.settings.group, self.writer, self._question)
+        attempts = self.run.rollout(
+            problems, self.settings.group, prompt=self.prompt, writer=self.writer, question=self._question
+        )
         failed = [a for a in attempts if not a.passed]
         passed = [a for a in attempts if a.passed]
 
@@ -90,7 +91,7 @@ class Algorithm:
             attempt.reflection = reflection
         judged = self.reflector.tag(passed, playbook) if self.settings.tag_successes else []
         unknown = apply_tags(playbook, [a.reflection.tags for a in failed if a.reflection], step)
-        unknown += apply_tags(playbook, [tags for tags, _ in judged], step)
+        unknown += apply_tags(playbook, [read.tags for read in judged], step)
 
         # P <- Curate(P, r): add the lessons that are not there yet.
         curation = self.curator.curate(failed, playbook, step)
@@ -101,48 +102,42 @@ class Algorithm:
         for attempt in reversed(passed):
             self.solutions.put(attempt.problem.id, attempt.response)
 
-        # Teacher(. | x, P, y, feedback, r, B) scores every token of y; the student moves toward it, then the teacher's
-        # weights follow the student, and the engine gets the new student.
-        samples = self._samples(attempts)
-        metrics = run.learn(samples)
+        # Teacher(. | x, P, y, feedback, r, B) scores every token of y, with everything that is known after the update
+        # of the context. The student moves toward it, then the teacher's weights follow the student (`base.update`).
+        text = playbook.render(self.run.prompts.style)
+        solutions = [self._solution(attempt) for attempt in attempts]
+        samples = self.hindsight.samples(attempts, solutions, self.settings.success_weighting, text)
 
-        run.count("reflect/invalid", count_invalid([a.reflection for a in failed]))
-        run.count("tag/invalid", sum(invalid for _, invalid in judged) + unknown)
-        run.count("curate/invalid", curation.invalid)
-        run.count("curate/duplicates", curation.duplicates)
-        run.count("playbook/added", len(curation.added))
-        run.count("playbook/removed", size + len(curation.added) - len(playbook))
-        kinds = tally(playbook.entries)
+        count = self.run.journal.count
+        count("reflect/invalid", count_invalid([a.reflection for a in failed]), why=_unread(failed))
+        count("tag/invalid", sum(read.invalid for read in judged) + unknown)
+        count("curate/invalid", curation.invalid)
+        count("reflect/repaired", sum(a.reflection.repaired for a in failed if a.reflection))
+        count("tag/repaired", sum(read.repaired for read in judged))
+        count("curate/repaired", curation.repaired)
+        count("curate/duplicates", curation.duplicates)
+        count("playbook/added", len(curation.added))
+        count("playbook/removed", size + len(curation.added) - len(playbook))
         self._write_playbook()
-        return attempts, {
-            **metrics,
+        kinds = tally(playbook.entries)
+        metrics = {
             "playbook/size": len(playbook),
             "playbook/helpful": kinds["helpful"],
             "playbook/harmful": kinds["harmful"],
             "solutions": len(self.solutions),
         }
+        return Observation(attempts, samples, metrics)
 
     def _question(self, attempt: Attempt) -> Question | None:
         """What `Reflect` asks about an attempt; None if it has nothing to tag."""
         silent = not self.settings.tag_successes or not len(self.playbook)
         return None if attempt.passed and silent else self.reflector.question(attempt, self.playbook)
 
-    def _samples(self, attempts: Sequence[Attempt]) -> list[Sample]:
-        """One sample an attempt, whose teacher reads everything that is known after the context update."""
-        text = self.playbook.render(self.prompts.style)
-        weights = self.run.success_weights(attempts, self.settings.success_weighting)
-        samples = []
-        for attempt, weight in zip(attempts, weights, strict=True):
-            skipped = attempt.passed and not self.settings.distil_self_success
-            solution = None if skipped else self._solution(attempt)
-            samples.append(self.run.sample(attempt, self.teacher_prompt.compose(attempt, text, solution), weight))
-        return samples
-
     def _solution(self, attempt: Attempt) -> str | None:
         """Its own response if it succeeded, else one that did: a sibling's or, from an earlier update, the buffer's."""
-        if attempt.passed:
-            return self.run.spoken(attempt)
-        return self.solutions.get(attempt.problem.id)
+        if not attempt.passed:
+            return self.solutions.get(attempt.problem.id)
+        return self.hindsight.spoken(attempt) if self.settings.distil_self_success else None
 
     def _pruning(self, purpose: str) -> dict[str, Any]:
         settings = self.settings.playbook
@@ -168,3 +163,13 @@ class Algorithm:
     def restore(self, state: Mapping[str, Any]) -> None:
         self.playbook.load_state_dict(state["playbook"])
         self.solutions.load_state_dict(state["solutions"])
+
+
+def _unread(failed: Sequence[Attempt]) -> str:
+    """What one of the unusable reflections looks like."""
+    for attempt in failed:
+        if attempt.reflection is None:
+            return f"attempt {attempt.id} has none"
+        if attempt.reflection.invalid:
+            return f"attempt {attempt.id}: {attempt.reflection.text[:80]!r}"
+    return ""

@@ -36,7 +36,7 @@ class Silent(Curator):
 class Algorithm(resd.Algorithm):
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
-        self.curator = Silent(self.curator.generate, self.prompts)
+        self.curator = Silent(self.curator.generate, run.prompts)
         for entry in settings.entries:
             self.playbook.add("others", entry, step=0)
 

@@ -33,4 +33,4 @@ class Swapped(Reflector):
 class Algorithm(resd.Algorithm):
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
-        self.reflector = Swapped(self.reflector.generate, self.prompts)
+        self.reflector = Swapped(self.reflector.generate, run.prompts)

@@ -5,9 +5,10 @@ sample that is itself the only success; SDPO+ss (`distil_self_success`) distils 
 the setting of the RESD paper, there are no peers.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
+from resd.algorithms import base
 from resd.settings import (
     AlgorithmSettings,
     ObjectiveSettings,
@@ -15,7 +16,7 @@ from resd.settings import (
     TeacherPromptSettings,
     TeacherSettings,
 )
-from resd.types import Attempt, Problem
+from resd.types import Attempt, Observation, Problem
 
 if TYPE_CHECKING:
     from resd.run import Run
@@ -32,35 +33,20 @@ class Settings(AlgorithmSettings):
     distil_self_success: bool
 
 
-class Algorithm:
-    """The verbs of `resd.algorithms.base`."""
-
+class Algorithm(base.Algorithm[Settings]):
     def __init__(self, run: "Run", settings: Settings) -> None:
-        self.run = run
-        self.settings = settings
-        self.teacher_prompt = run.teacher_prompt(run.prompts(), settings.teacher_prompt)
+        super().__init__(run, settings)
+        self.hindsight = run.hindsight(settings.teacher_prompt)
 
-    def update(self, problems: Sequence[Problem]) -> tuple[list[Attempt], dict[str, float]]:
-        attempts = self.run.rollout(problems, self.settings.group)
-        weights = self.run.success_weights(attempts, self.settings.success_weighting)
-        samples = [
-            self.run.sample(
-                attempt, self.teacher_prompt.compose(attempt, solution=self._solution(attempt, attempts)), w
-            )
-            for attempt, w in zip(attempts, weights, strict=True)
-        ]
-        return attempts, self.run.learn(samples)
+    def observe(self, problems: Sequence[Problem]) -> Observation:
+        attempts = self.run.rollout(problems, self.settings.group, prompt=self.prompt)
+        solutions = [self._solution(attempt, attempts) for attempt in attempts]
+        return Observation(attempts, self.hindsight.samples(attempts, solutions, self.settings.success_weighting))
 
     def _solution(self, attempt: Attempt, attempts: Sequence[Attempt]) -> str | None:
         """The first success at the same problem; its own counts only with `distil_self_success`."""
         for peer in attempts:
             allowed = peer is not attempt or self.settings.distil_self_success
             if allowed and peer.passed and peer.problem.id == attempt.problem.id:
-                return self.run.spoken(peer)
+                return self.hindsight.spoken(peer)
         return None
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Nothing to restore: SDPO remembers nothing between updates."""

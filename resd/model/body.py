@@ -11,6 +11,7 @@ that is not `sdpa`, keep the forward pass of Hugging Face. Not covered: dropout,
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,11 +20,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from resd.engine.fused import supports
 from resd.model.pack import Rows
 
 MASKED = {"cpu"}  # a GPU has no kernel for a mask and shared key heads but one that holds all scores
+FRUGAL = [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION]
 Rope = tuple[Float[Tensor, "N 1 d"], Float[Tensor, "N 1 d"]]
 
 
@@ -123,10 +126,16 @@ def _attend_one(
     query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
     whole = count == length
     seen = None if whole else torch.ones(count, length, dtype=torch.bool, device=key.device).tril(length - count)
-    out = F.scaled_dot_product_attention(
-        query, key, value, attn_mask=seen, is_causal=whole, scale=scale, enable_gqa=True
-    )
+    with _frugal(query):
+        out = F.scaled_dot_product_attention(
+            query, key, value, attn_mask=seen, is_causal=whole, scale=scale, enable_gqa=True
+        )
     return out[0].transpose(0, 1)
+
+
+def _frugal(query: Tensor) -> Any:
+    """On a GPU none but kernels that never hold all scores: without one that fits, an error and no other kernel."""
+    return sdpa_kernel(FRUGAL) if query.is_cuda else nullcontext()
 
 
 def _norm(x: Float[Tensor, "... D"], module: Any) -> Float[Tensor, "... D"]:
@@ -179,11 +188,11 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Float[Tensor, "N I"], up: Float[Tensor, "N I"]) -> Float[Tensor, "N I"]:
         ctx.save_for_backward(gate, up)
-        return F.silu(gate).mul_(up)
+        return F.silu(gate) * up
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, d_out: Float[Tensor, "N I"]) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
-        d_up = F.silu(gate).mul_(d_out)
+        d_up = F.silu(gate) * d_out
         return torch.ops.aten.silu_backward(d_out * up, gate), d_up

@@ -10,6 +10,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from resd import dist, seeds
+from resd.model.family import logit_scale
 from resd.model.hidden import Policy
 from resd.model.load import load_model, outline
 from resd.model.lora import adapt
@@ -24,19 +25,22 @@ def build_student(model: ModelSettings, hardware: HardwareSettings, mesh: Device
     Raises UserError on all ranks if the first one cannot read it.
     """
     student = _empty(model, hardware, mesh, hardware.offload == "all", seed)
-    lm, error = None, None
+    lm: Any = None
+    found: float | UserError = 1.0
     if dist.first():
         try:
-            lm = _adapted(load_model(model), model, seed)
+            lm = load_model(model)
+            scale = logit_scale(model.path, lm)
+            lm = _adapted(lm, model, seed)
             _check_same(model.path, lm, student.lm)
+            found = scale
         except UserError as raised:
-            error = raised
-    error = dist.broadcast(error)
-    if error is not None:
-        raise error
+            found = raised
+    found = dist.broadcast(found)
+    if isinstance(found, UserError):
+        raise found
+    student.logit_scale = found
     fill(student, lm, mesh)
-    if hardware.activation_checkpointing:
-        student.lm.train().gradient_checkpointing_enable({"use_reentrant": False})
     return student
 
 
@@ -53,12 +57,14 @@ def build_copy(model: ModelSettings, hardware: HardwareSettings, mesh: DeviceMes
     """A second set of the student's weights, as they are now."""
     policy = _empty(model, hardware, mesh, hardware.offload is not None)
     copy_shards(policy, student)
+    policy.logit_scale = student.logit_scale
     return policy
 
 
 def _empty(model: ModelSettings, hardware: HardwareSettings, mesh: DeviceMesh, offload: bool, seed: int = 0) -> Policy:
     lm = _adapted(outline(model), model, seed)
-    return shard(Policy(lm, hardware.compile), mesh, getattr(torch, hardware.dtype), offload=offload)
+    policy = Policy(lm, hardware.compile, recomputed=hardware.activation_checkpointing)
+    return shard(policy, mesh, getattr(torch, hardware.dtype), offload=offload)
 
 
 def _adapted(lm: Any, model: ModelSettings, seed: int) -> Any:

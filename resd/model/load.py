@@ -1,11 +1,16 @@
 """Read a causal language model from a Hugging Face folder or id."""
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
+from resd.model import files
+from resd.model.family import check_attention, check_config, check_described, check_modules
 from resd.settings import ModelSettings
 from resd.types import UserError
 
@@ -14,12 +19,12 @@ transformers_logging.disable_progress_bar()
 
 def read_config(settings: ModelSettings) -> dict[str, Any]:
     """What config.json says about the language model; no weights are read."""
-    return _read(AutoConfig, settings.path).get_text_config().to_dict()
+    return _config(settings).to_dict()
 
 
 def check_context(settings: ModelSettings, longest: int) -> None:
     """Raises UserError if the model cannot hold `longest` tokens."""
-    limit = read_config(settings).get("max_position_embeddings", longest)
+    limit = getattr(_config(settings), "max_position_embeddings", None) or longest
     if longest > limit:
         raise UserError(
             f"prompts and responses of {longest} tokens do not fit into the {limit} of model.path={settings.path}: "
@@ -28,31 +33,119 @@ def check_context(settings: ModelSettings, longest: int) -> None:
 
 
 def load_model(settings: ModelSettings) -> Any:
-    """The model in float32 on the CPU, in evaluation mode (Qwen3 has no dropout; the objective wants none)."""
-    return _read(
-        AutoModelForCausalLM, settings.path, dtype=torch.float32, attn_implementation=settings.attention
-    ).eval()
+    """The model in float32 on the CPU, in evaluation mode: without dropout, which the objective does not want.
+
+    Raises UserError for weights that are not those that the configuration describes, all of them and no others.
+    """
+    config = _config(settings)
+    with _quiet():
+        lm, found = read(
+            AutoModelForCausalLM,
+            settings.path,
+            config=config,
+            dtype=torch.float32,
+            attn_implementation=settings.attention,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # to be listed
+        )
+    check_attention(settings.path, lm)
+    _check_weights(settings.path, lm, found)
+    return lm.eval()
+
+
+def _check_weights(path: str, lm: Any, found: Mapping[str, Any]) -> None:
+    """Raises UserError that names the first tensor, and says how many there are, of the first kind that there is."""
+    named = dict(lm.named_parameters())
+    other_shape = {name: (file, model) for name, file, model in found["mismatched_keys"]}
+    not_finite = (name for name, p in named.items() if not all(x.isfinite() for x in p.detach().aminmax()))
+    whole = "or give the folder that has the right weights"
+    kinds: list[tuple[Iterable[str], str, str]] = [
+        (
+            found["missing_keys"],
+            "has no weights for",
+            f"correct tie_word_embeddings or the sizes in config.json, {whole}",
+        ),
+        (other_shape, "has weights of another shape for", f"correct the sizes in config.json, {whole}"),
+        (
+            found["unexpected_keys"],
+            "has weights that its config.json does not describe:",
+            f"correct the sizes, {whole}",
+        ),
+        (not_finite, "has weights that are no numbers (NaN or infinity) in", whole.removeprefix("or ")),
+    ]
+    for names, problem, advice in kinds:
+        if ordered := sorted(names, key=_natural):
+            first = ordered[0]
+            shape = (
+                f" ({list(other_shape[first][0])}, not {list(other_shape[first][1])})" if first in other_shape else ""
+            )
+            more = f" and {len(ordered) - 1} more" if len(ordered) > 1 else ""
+            raise UserError(f"model.path={path} {problem} {first}{shape}{more}: {advice}")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in name.split(".")]
 
 
 def outline(settings: ModelSettings, dtype: torch.dtype = torch.float32) -> Any:
-    """The model without values, in evaluation mode: its parameters and buffers are on the meta device."""
-    config = _read(AutoConfig, settings.path)
-    with torch.device("meta"):
-        lm = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=settings.attention).eval()
-    lm.generation_config = _generation_config(settings.path) or lm.generation_config
+    """The model without values, in evaluation mode: its parameters and buffers are on the meta device.
+
+    Raises UserError for a model that cannot be trained.
+    """
+    config = _config(settings)
+
+    def build() -> Any:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=settings.attention)
+
+    lm = _guarded(build, settings.path).eval()
+    check_modules(settings.path, lm)
+    check_attention(settings.path, lm)
+    lm.generation_config = generation_config(settings.path) or lm.generation_config
     return lm
 
 
-def _generation_config(path: str) -> GenerationConfig | None:
+def _config(settings: ModelSettings) -> Any:
+    """The configuration of a model that can be trained as far as it tells. Raises UserError for any other."""
+    path = settings.path
+    if Path(path).is_dir() and (problem := files.problem(Path(path))):
+        raise UserError(f"model.path={path} {problem}")
+    raw, _ = _guarded(lambda: PreTrainedConfig.get_config_dict(path), path)
+    check_described(path, raw)
+    config = read(AutoConfig, path)
+    check_config(path, config, settings.attention)
+    return config
+
+
+def generation_config(path: str) -> GenerationConfig | None:
+    """How the model likes to be sampled and where a turn ends, if it says so."""
     try:
-        return GenerationConfig.from_pretrained(path)
+        with _quiet():
+            return GenerationConfig.from_pretrained(path)
     except OSError:
         return None
 
 
-def _read(kind: Any, path: str, **options: Any) -> Any:
+def read(kind: Any, path: str, **options: Any) -> Any:
+    """`kind.from_pretrained` of a user's folder or id. Raises UserError if it cannot be read."""
+    return _guarded(lambda: kind.from_pretrained(path, trust_remote_code=False, **options), path)
+
+
+def _guarded(work: Callable[[], Any], path: str) -> Any:
+    """What `work` returns; whatever transformers raises about the files of a user is one sentence."""
     try:
-        return kind.from_pretrained(path, **options)
-    except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+        return work()
+    except Exception as error:
+        first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"model.path={path} cannot be read ({first}): give a model folder or a reachable id") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tables and warnings of transformers, for what they say is checked."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from resd.model.family import layers
 from resd.settings import LoraSettings
 from resd.types import UserError
 
@@ -40,8 +41,9 @@ def adapt(lm: Any, settings: LoraSettings, seed: int) -> Any:
             wrapped.add_adapter("teacher", config, **place)
     except ValueError as error:
         raise UserError(f"model.lora.targets={settings.targets} does not fit the model ({error})") from None
+    inside = set(layers(lm).modules())
     for name, module in _adapted(lm):
-        if not name.startswith("model.layers.") or not isinstance(module.base_layer, nn.Linear):
+        if module not in inside or not isinstance(module.base_layer, nn.Linear):
             raise UserError(f"model.lora.targets means {name} too, which is no linear module of a layer: leave it out")
     lm.requires_grad_(False)
     for parameter in weights(lm, "student").values():

@@ -15,6 +15,7 @@ from torch.distributed.fsdp import CPUOffloadPolicy, FSDPModule, MixedPrecisionP
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from resd.model import lora
+from resd.model.family import layers
 from resd.model.hidden import Policy
 from resd.types import UserError
 
@@ -43,7 +44,7 @@ def shard(policy: Policy, mesh: DeviceMesh, dtype: torch.dtype, *, offload: bool
     """
     precision = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     place = CPUOffloadPolicy(pin_memory=mesh.device_type == "cuda") if offload else OffloadPolicy()
-    for layer in policy.lm.model.layers:
+    for layer in layers(policy.lm):
         fully_shard(layer, mesh=mesh, mp_policy=precision, offload_policy=place)
     fully_shard(policy, mesh=mesh, mp_policy=precision, offload_policy=place)
     if any(parameter.is_meta for parameter in policy.parameters()):

@@ -1,4 +1,4 @@
-"""The self-teacher's weights (paper section 2; specs/resd 2): frozen, an exponential moving average, or live.
+"""The teacher's weights (paper section 2): frozen, an exponential moving average, live, or another model's.
 
 The average is kept in float32 shards: at the paper's rate of 1e-4 a bfloat16 average would never move. It moves after
 each update, `teacher <- (1 - rate) * teacher + rate * student`, so update t is scored by weights that have seen the
@@ -16,17 +16,21 @@ from resd.model.hidden import Policy
 from resd.model.pack import Rows
 from resd.model.shard import local_tensors, reshard, whole_or_local
 
+Kind = Literal["frozen", "ema", "live", "external"]
+
 
 class Teacher:
     """Scores responses. `policy` are its own sharded weights, or the student's when `kind` is `live`.
 
-    An adapted student's policy holds the adapters of both.
+    An adapted student's policy holds the adapters of both. `vocabulary` cuts off what an external teacher has more
+    words than the student: the rows that fill up a table.
     """
 
-    def __init__(self, policy: Policy, kind: Literal["frozen", "ema", "live"], rate: float) -> None:
+    def __init__(self, policy: Policy, kind: Kind, rate: float = 0.0, vocabulary: int | None = None) -> None:
         self.policy = policy
         self.kind = kind
         self.rate = rate
+        self.vocabulary = vocabulary
         self.owner: lora.Owner = "student" if kind == "live" else "teacher"
         if kind != "live" and not lora.is_adapted(policy):
             policy.requires_grad_(False)
@@ -37,18 +41,23 @@ class Teacher:
         with lora.speaking(self.policy.lm, self.owner):
             return self.policy(rows)
 
+    @property
+    def kept(self) -> bool:
+        """Whether a checkpoint has to keep its weights."""
+        return self.kind in ("frozen", "ema")
+
     def weights(self) -> dict[str, Tensor]:
-        """What it has besides the student, by name: its parameters, or its adapter's; nothing for a live teacher."""
-        return {} if self.kind == "live" else dict(lora.weights(self.policy, "teacher"))
+        """What it has besides the student, by name: its parameters, or its adapter's; nothing that need not be kept."""
+        return dict(lora.weights(self.policy, "teacher")) if self.kept else {}
 
     @torch.no_grad()
     def output_embedding(self) -> Float[Tensor, "V D"]:
         """The whole output embedding; collective."""
-        return whole_or_local(self.policy.output_embedding, whole=True)
+        return whole_or_local(self.policy.output_embedding, whole=True)[: self.vocabulary]
 
     @torch.no_grad()
     def update(self, student: Policy) -> None:
-        """One step of the average; nothing for frozen and live teachers."""
+        """One step of the average; nothing for other teachers."""
         reshard(self.policy)
         if self.kind == "ema":
             reshard(student)

@@ -84,6 +84,25 @@ def chunked_logprobs(
     return torch.cat([log_softmax_(head.of(rows)).gather(-1, ids_T[rows, None]) for rows in chunks]).squeeze(-1)
 
 
+@torch.no_grad()
+def chunked_scores(
+    hidden_T_D: Float[Tensor, "T D"],
+    weight_V_D: Float[Tensor, "V D"],
+    ids_T: Int[Tensor, "T"],
+    temperature: float = 1.0,
+    chunk_tokens: int = CHUNK_TOKENS,
+) -> tuple[Float[Tensor, "T"], Float[Tensor, "T"]]:
+    """What `chunked_logprobs` gives, and the entropy (nats) of each token's distribution over the vocabulary."""
+    chunks = _chunks(len(hidden_T_D), chunk_tokens)
+    head = Logits(hidden_T_D, weight_V_D, temperature, chunks[0].stop)
+    logprobs, entropies = [], []
+    for rows in chunks:
+        log_p_C_V = log_softmax_(head.of(rows))
+        logprobs.append(log_p_C_V.gather(-1, ids_T[rows, None]).squeeze(-1))
+        entropies.append(torch.special.entr(log_p_C_V.exp_()).sum(-1))
+    return torch.cat(logprobs), torch.cat(entropies)
+
+
 class _FusedHeadLoss(torch.autograd.Function):
     @staticmethod
     def forward(

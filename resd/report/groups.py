@@ -144,7 +144,8 @@ def score_names(samples: int) -> list[str]:
 
 def _best(run: RunRecord) -> int:
     trained = {step: row for step, row in run.evaluations.items() if step > 0}
-    return best_step(trained, run.samples or 0)
+    best = best_step(trained, run.samples or 0)
+    return max(trained) if best is None else best
 
 
 def _checkpoint(name: str, runs: Sequence[RunRecord], steps: list[int]) -> Checkpoint:

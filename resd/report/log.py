@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from torch.utils.tensorboard import SummaryWriter
+
+from resd import files
 
 Kind = Literal["train", "eval", "forgetting"]
 
@@ -19,27 +22,24 @@ Kind = Literal["train", "eval", "forgetting"]
 class Log:
     """Metrics and progress of one run. Nothing is written without `run_dir`, nothing said unless `talks`.
 
-    What an earlier process wrote about updates after `step` is dropped.
+    The curves that an earlier process drew after update `step` are hidden; its rows are for `resd.rundir` to cut.
     """
 
     def __init__(
         self, run_dir: Path | None, *, talks: bool, step: int = -1, progress: Literal["auto", "on", "off"] = "auto"
     ) -> None:
-        self.console = Console(quiet=not talks, highlight=False, soft_wrap=True)
+        self.console = Console(quiet=not talks, highlight=False, soft_wrap=True, emoji=False)
         self.bars = talks and (progress == "on" or (progress == "auto" and self.console.is_terminal))
-        self.file = None
+        self.file = None if run_dir is None else run_dir / "metrics.jsonl"
         self.board = None
         if run_dir is not None:
-            drop_after(run_dir / "metrics.jsonl", step)
-            self.file = (run_dir / "metrics.jsonl").open("a")
             self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def metrics(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl and one point of each TensorBoard curve."""
         if self.file is None or self.board is None:
             return
-        self.file.write(json.dumps({"step": step, "kind": kind, **values}) + "\n")
-        self.file.flush()
+        files.append(self.file, json.dumps({"step": step, "kind": kind, **values}) + "\n")
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
         self.board.flush()
@@ -63,7 +63,7 @@ class Log:
         """An evaluation's metrics, and one line of the console."""
         self.metrics(step, "eval", values)
         facts = "  ".join(f"{k.removeprefix('eval/per_')} {100 * v:.1f}%" for k, v in values.items() if "@" in k)
-        self.say(f"[bold]test after update {step}[/]  {facts}")
+        self.say(f"[bold]test after update {step}[/]  {escape(facts)}")
 
     def forgetting(self, step: int, task: str, values: Mapping[str, float]) -> None:
         """The metrics of a second task, and one line of the console."""
@@ -77,10 +77,10 @@ class Log:
                     100 * values[f"forgetting/{name}/{k}"] for k in ("change", "change_low", "change_high")
                 )
                 facts[-1] += f" ({change:+.1f}, 95 % interval {low:+.1f} to {high:+.1f})"
-        self.say(f"[bold]{task} after update {step}[/]  {'  '.join(facts)}")
+        self.say(f"[bold]{escape(task)} after update {step}[/]  {'  '.join(facts)}")
 
     def say(self, text: str) -> None:
-        """A line for people."""
+        """A line for people, in rich's markup: what is not ours must come escaped."""
         self.console.print(text)
 
     @contextmanager
@@ -95,20 +95,5 @@ class Log:
             yield lambda: bars.advance(task)
 
     def close(self) -> None:
-        if self.file is not None and self.board is not None:
-            self.file.close()
+        if self.board is not None:
             self.board.close()
-
-
-def drop_after(path: Path, step: int) -> None:
-    """Keep the lines of a JSONL file whose `step` is at most `step`: what a resumed run will write again goes."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (json.JSONDecodeError, KeyError):
-            continue  # a line cut by a kill
-    path.write_text("".join(kept))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from resd import files
 from resd.types import Attempt
 
 Pieces = Callable[[Sequence[int]], list[str]]
@@ -29,7 +30,7 @@ def write_attempts(run_dir: Path, step: int, attempts: Iterable[Attempt], pieces
             room -= len(attempt.response_ids)
             record |= _scored(attempt, attempt.sample.token_loss, pieces)
         lines.append(json.dumps(record) + "\n")
-    (folder / f"step_{step:06d}.jsonl").write_text("".join(lines))
+    files.replace(folder / f"step_{step:06d}.jsonl", "".join(lines))
 
 
 def _scored(attempt: Attempt, token_loss: Sequence[float], pieces: Pieces | None) -> dict[str, Any]:

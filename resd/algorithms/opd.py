@@ -1,0 +1,43 @@
+"""OPD: on-policy distillation from another model (Agarwal et al., arXiv 2306.13649; Lu et al., 2025).
+
+The student answers, the teacher scores every token of the answer after the very same prompt. No verdict enters the
+loss. `signal=divergence` moves the student by the objective's divergence; `signal=sampled` by a policy gradient whose
+advantage at each token is log q - log p of that token, which is the reverse KL seen through samples.
+
+    torchrun -m resd.train task=manufactoria algorithm=opd algorithm.teacher.path=RUN/best/model
+
+Differs from the published recipe: the advantage has no group-centred reward added. The vocabulary must be the
+student's own.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from resd.algorithms import base
+from resd.settings import AlgorithmSettings, ObjectiveSettings, PolicyGradientSettings, TeacherSettings
+from resd.types import Observation, Problem, Sample
+
+
+class Settings(AlgorithmSettings):
+    """`signal`: what is read of the teacher."""
+
+    name: Literal["opd"]
+    signal: Literal["divergence", "sampled"]
+    teacher: TeacherSettings
+    objective: ObjectiveSettings
+    policy_gradient: PolicyGradientSettings
+
+
+class Algorithm(base.Algorithm[Settings]):
+    def observe(self, problems: Sequence[Problem]) -> Observation:
+        attempts = self.run.rollout(problems, self.settings.group, prompt=self.prompt)
+        samples = [Sample(a.prompt_ids, a.response_ids, a.logprobs) for a in attempts]
+        if self.settings.signal == "divergence":
+            for sample in samples:
+                sample.teacher_prompt_ids = sample.prompt_ids
+        else:
+            for attempt, sample, said in zip(attempts, samples, self.run.score(samples), strict=True):
+                sample.advantage = [q - p for q, p in zip(said.logprobs, attempt.logprobs, strict=True)]
+        for attempt, sample in zip(attempts, samples, strict=True):
+            attempt.sample = sample
+        return Observation(attempts, samples)

@@ -1,0 +1,87 @@
+"""Two algorithms, one after the other: RESD while success is rare, GRPO when it is frequent (RESD paper, section 4.4).
+
+The run goes over to `then` once at least `when.passed` of the attempts of `when.updates` updates in a row have passed.
+Whether there is something to compare in a group can only be seen by trying: if fewer than `when.mixed` of the groups of
+an update have both successes and failures, `first` gets the next updates, until the condition holds again.
+
+Not covered: a learning rate of its own for either.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from resd import algorithms
+from resd.algorithms import base
+from resd.settings import (
+    AlgorithmSettings,
+    Fraction,
+    ObjectiveSettings,
+    PolicyGradientSettings,
+    Positive,
+    Section,
+    TeacherSettings,
+)
+from resd.types import Attempt, Observation, Problem
+
+if TYPE_CHECKING:
+    from resd.run import Run
+
+Inner = Annotated[SerializeAsAny[AlgorithmSettings], BeforeValidator(algorithms.settings)]
+
+
+class When(Section):
+    """Shares of attempts and of groups, and a number of updates."""
+
+    passed: Fraction
+    updates: Positive
+    mixed: Fraction
+
+
+class Settings(AlgorithmSettings):
+    """`objective`, `teacher` and `policy_gradient` serve both."""
+
+    name: Literal["switch"]
+    first: Inner
+    then: Inner
+    when: When
+    objective: ObjectiveSettings
+    teacher: TeacherSettings
+    policy_gradient: PolicyGradientSettings
+
+
+class Algorithm(base.Algorithm[Settings]):
+    def __init__(self, run: "Run", settings: Settings) -> None:
+        super().__init__(run, settings)
+        self.first = algorithms.build(run, settings.first)
+        self.then = algorithms.build(run, settings.then)
+        self.ripe = 0  # updates in a row with enough successes
+
+    def observe(self, problems: Sequence[Problem]) -> Observation:
+        when = self.settings.when
+        switched = self.ripe >= when.updates
+        observed = (self.then if switched else self.first).observe(problems)
+        attempts = [attempt for attempt in observed.attempts if attempt.parent is None]
+        passed = sum(attempt.passed for attempt in attempts) / max(1, len(attempts))
+        mixed = mixed_share(attempts)
+        enough = mixed >= when.mixed if switched else passed >= when.passed
+        self.ripe = self.ripe + 1 if enough else 0
+        metrics = {**observed.metrics, "switch/switched": float(switched), "switch/mixed": mixed}
+        return Observation(observed.attempts, observed.samples, metrics, observed.stop)
+
+    def state(self) -> dict[str, Any]:
+        return {"ripe": self.ripe, "first": self.first.state(), "then": self.then.state()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self.ripe = state["ripe"]
+        self.first.restore(state["first"])
+        self.then.restore(state["then"])
+
+
+def mixed_share(attempts: Sequence[Attempt]) -> float:
+    """The share of problems with both a success and a failure."""
+    outcomes: dict[str, set[bool]] = {}
+    for attempt in attempts:
+        outcomes.setdefault(attempt.problem.id, set()).add(attempt.passed)
+    return sum(len(seen) == 2 for seen in outcomes.values()) / max(1, len(outcomes))

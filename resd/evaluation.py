@@ -1,0 +1,62 @@
+"""Evaluation: several samples of every test problem, plain prompts, no playbook (paper section 4.1).
+
+`mean@n` averages over samples; `best@n` is the true maximum over the n samples of a problem (the released evaluation
+logs a bootstrap with replacement, which is lower). Both per task (all cases passed), per case (the share of a problem's
+cases, averaged over problems) and for every further score of the verdicts. `per_case/pooled` is the share of all cases
+of all problems together.
+"""
+
+from collections.abc import Callable, Sequence
+
+from resd.settings import EvaluationSettings, SamplingSettings
+from resd.speech import Speech
+from resd.types import Attempt, Messages, Problem
+
+
+def evaluate(
+    speech: Speech,
+    problems: Sequence[Problem],
+    settings: EvaluationSettings,
+    rollout: SamplingSettings,
+    prompt: Callable[[Problem], Messages],
+) -> tuple[dict[str, float], list[Attempt]]:
+    """Metrics and attempts of the engine's current weights on `problems`, with the same seeds at every call.
+
+    Lengths are those of `rollout`, temperature and top-p those of `settings`.
+    """
+    sampling = rollout.model_copy(update={"temperature": settings.temperature, "top_p": settings.top_p})
+    with speech.clock("evaluate"):
+        attempts = speech.drafts(problems[: settings.limit], settings.samples, prompt)
+        speech.speak(attempts, sampling, "evaluate")
+        speech.verify(attempts, "evaluate")
+    return summarise(attempts, settings.samples), attempts
+
+
+def summarise(attempts: Sequence[Attempt], samples: int, prefix: str = "eval") -> dict[str, float]:
+    """`eval/…` metrics of verified attempts. A lost verdict and a prompt beyond the limit count as failed."""
+    metrics: dict[str, float] = {}
+    for name, scores_P_G in scores(attempts).items():
+        count = max(1, len(scores_P_G))
+        metrics[f"{prefix}/{name}/mean@{samples}"] = sum(sum(s) / len(s) for s in scores_P_G.values()) / count
+        metrics[f"{prefix}/{name}/best@{samples}"] = sum(max(s) for s in scores_P_G.values()) / count
+    passed = sum(a.verdict.cases_passed for a in attempts if a.verdict)
+    cases = sum(a.verdict.cases_total if a.verdict else len(a.problem.cases) for a in attempts)
+    metrics[f"{prefix}/per_case/pooled"] = passed / max(1, cases)
+    total = max(1, len(attempts))
+    metrics[f"{prefix}/response/length"] = sum(len(a.response_ids) for a in attempts) / total
+    metrics[f"{prefix}/response/truncated"] = sum(a.truncated for a in attempts) / total
+    metrics[f"{prefix}/too_long"] = sum(not a.response_ids for a in attempts)
+    metrics[f"{prefix}/lost"] = sum(a.verdict is None for a in attempts)
+    return metrics
+
+
+def scores(attempts: Sequence[Attempt]) -> dict[str, dict[str, list[float]]]:
+    """By name of the score and id of the problem: one number a sample, 0 for a lost verdict."""
+    further = dict.fromkeys(name for attempt in attempts if attempt.verdict for name in attempt.verdict.scores)
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in ("per_task", "per_case", *further)}
+    for attempt in attempts:
+        verdict = attempt.verdict
+        of = {"per_task": float(verdict.passed), "per_case": verdict.case_fraction, **verdict.scores} if verdict else {}
+        for name, by_problem in found.items():
+            by_problem.setdefault(attempt.problem.id, []).append(of.get(name, 0.0))
+    return found

@@ -1,0 +1,73 @@
+"""A run that cannot learn does not end well: it is refused at the start, stopped, or told at the end.
+
+With `on_empty=warn` what would stop a run is only said. Whether it learns the right thing is not covered.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from rich.markup import escape
+
+from resd.report.journal import Journal
+from resd.run import Run
+from resd.types import Messages, Observation, Problem, Sample, UserError
+
+PATIENCE = 2  # updates without a usable reflection
+
+
+class Guard:
+    """Watches what the updates of a run have to learn from."""
+
+    def __init__(self, journal: Journal, on_empty: Literal["stop", "warn"]) -> None:
+        self.journal = journal
+        self.on_empty = on_empty
+        self.updates = self.steps = self.mute = 0
+
+    def check_prompts(self, run: Run, problems: Sequence[Problem], prompt: Callable[[Problem], Messages]) -> None:
+        """Raises UserError if no problem can be asked within `rollout.max_prompt`."""
+        shortest = math.inf
+        for problem in problems:
+            shortest = min(shortest, len(run.speech.draft(problem, prompt(problem), "").prompt_ids))
+            if shortest <= run.sampling.max_prompt:
+                return
+        raise UserError(
+            f"no problem fits into rollout.max_prompt={run.sampling.max_prompt} tokens: the shortest prompt "
+            f"has {shortest}, write at least that"
+        )
+
+    def check(self, observed: Observation) -> str:
+        """Why the run has to stop after this update; empty if it need not."""
+        self.updates += 1
+        self.steps += math.isfinite(observed.metrics.get("grad_norm", 0.0)) and any(s.speaks for s in observed.samples)
+        failed = [a for a in observed.attempts if not a.passed and a.parent is None]
+        asked = self.journal.counts["reflect/invalid"] > 0 and bool(failed)
+        self.mute += asked and not any(a.reflection and a.reflection.text for a in failed)
+        losses = ", ".join(f"{events} x {name}" for name, events in self.journal.losses.items())
+        step = self.journal.step
+        if losses and not any(_usable(sample) for sample in observed.samples):
+            return self._say(f"update {step} has no sample to learn from ({losses})")
+        if asked and self.mute == PATIENCE:
+            return self._say(
+                f"{PATIENCE} updates had no usable reflection, the last is {step} ({losses}): "
+                "look at attempts/ for what the model wrote, or use algorithm=sdpo"
+            )
+        return ""
+
+    def conclude(self) -> None:
+        """Raises UserError if no update of this process has moved the student."""
+        if self.updates and not self.steps:
+            nothing = self._say(f"none of the {self.updates} updates had anything to learn from")
+            if nothing:
+                raise UserError(nothing)
+
+    def _say(self, text: str) -> str:
+        """The text, if it ends the run; else it is only said."""
+        if self.on_empty == "stop":
+            return f"{text}; on_empty=warn goes on all the same"
+        self.journal.log.say(f"[yellow]{escape(text)}[/]")
+        return ""
+
+
+def _usable(sample: Sample) -> bool:
+    return sample.demonstrates or sample.teacher_prompt_ids is not None or sample.advantage is not None

@@ -1,0 +1,120 @@
+"""Builds what a run needs from its settings: objective, teacher, engine, and the memory check before them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch.distributed.device_mesh import DeviceMesh
+
+from resd import dist, plan
+from resd.clock import Clock
+from resd.config import Config
+from resd.engine.base import Engine
+from resd.engine.transformers import TransformersEngine
+from resd.learner import Objective
+from resd.model.build import blank, build_copy, build_student
+from resd.model.chat import Chat
+from resd.model.external import check_vocabulary
+from resd.model.hidden import Policy
+from resd.model.load import load_model, read_config
+from resd.model.teacher import Teacher
+from resd.objectives.distill import Distillation
+from resd.report.journal import Journal
+from resd.report.log import Log
+from resd.run import Run
+from resd.settings import VllmSettings
+from resd.speech import Speech
+from resd.task import Task
+from resd.verify import Verifier
+
+
+@contextmanager
+def evaluation_session(settings: Config, task: Task, out: Path | None) -> Iterator[Run]:
+    """A run that only generates and verifies, with the weights of `model.path`."""
+    if settings.hardware.threads is not None:
+        torch.set_num_threads(settings.hardware.threads)
+    chat = Chat(settings.model)
+    log = Log(out if dist.first() else None, talks=dist.first(), progress=settings.progress)
+    verifier = Verifier(task, settings.verify.workers, settings.verify.timeout)
+    clock = Clock()
+    try:
+        yield Run(
+            task=task,
+            model=settings.model,
+            speech=Speech(chat, build_engine(settings, chat), verifier, log, clock, settings.seed),
+            journal=Journal(log),
+            learner=None,
+            clock=clock,
+            rollout=settings.rollout,
+            seed=settings.seed,
+            directory=out if dist.first() else None,
+        )
+    finally:
+        verifier.close()
+        log.close()
+
+
+def check_memory(settings: Config) -> None:
+    """Say what this run will hold in memory. Raises UserError if it cannot fit."""
+    shape = plan.Shape.of(read_config(settings.model))
+    if shape is None:
+        return
+    processes, host = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), plan.main_memory()
+    cuda = settings.hardware.device == "cuda"
+    free, device = torch.cuda.mem_get_info() if cuda else (host // processes, 0)
+    says = plan.check(shape, settings, dist.world(), plan.Room(device, free, host, processes))
+    dist.barrier()  # all have looked before one takes anything
+    if dist.first():
+        print(says, flush=True)
+
+
+def build_objective(settings: Config) -> Objective:
+    """What the learner minimises; wrong names end here, before a model is read."""
+    algorithm = settings.algorithm
+    distillation = None
+    if algorithm.objective is not None:
+        distillation = Distillation(**algorithm.objective.model_dump(), temperature=settings.rollout.temperature)
+    return Objective(settings.loss, settings.rollout.temperature, distillation, algorithm.policy_gradient)
+
+
+def build_teacher(settings: Config, student: Policy, chat: Chat, mesh: DeviceMesh) -> Teacher | None:
+    """Who scores, or None for algorithms without a teacher."""
+    wanted = settings.algorithm.teacher
+    if wanted is None:
+        return None
+    if wanted.path is not None:
+        model = settings.model.model_copy(update={"path": wanted.path, "lora": None})
+        words = len(student.output_embedding)
+        check_vocabulary(chat, model, words)
+        hardware = settings.hardware.model_copy(update={"activation_checkpointing": False})
+        return Teacher(build_student(model, hardware, mesh), wanted.kind, vocabulary=words)
+    shared = wanted.kind == "live" or settings.model.lora is not None
+    policy = student if shared else build_copy(settings.model, settings.hardware, mesh, student)
+    return Teacher(policy, wanted.kind, wanted.rate)
+
+
+def build_engine(settings: Config, chat: Chat, student: Policy | None = None) -> Engine:
+    """Who generates: with the weights of `model.path`, or, where there is a student, with those of the first sync."""
+    engine, device = settings.engine, settings.hardware.device
+    if isinstance(engine, VllmSettings):
+        from resd.engine.vllm import VllmEngine
+
+        return VllmEngine(
+            settings.model.path, engine, eos_ids=chat.eos_ids, max_length=longest(settings), device=device
+        )
+    dtype = getattr(torch, engine.dtype)
+    return TransformersEngine(
+        blank(settings.model, student, device, dtype) if student else load_model(settings.model),
+        eos_ids=chat.eos_ids,
+        max_batch=engine.max_batch,
+        max_length=longest(settings),
+        dtype=dtype,
+        device=device,
+    )
+
+
+def longest(settings: Config) -> int:
+    """Tokens of the longest prompt and response of any role."""
+    return max(settings.rollout.max_prompt, settings.model.max_prompt) + settings.rollout.max_response

@@ -1,0 +1,169 @@
+"""The pool: answers in, verdicts or the reasons of their loss out, as they finish."""
+
+import pickle
+from collections.abc import Iterator, Sequence
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from resd.task import Task
+from resd.types import Lost, Problem, UserError, Verdict
+from resd.verify.verdict import checked, readable
+from resd.verify.worker import START_SECONDS, Gone, Worker
+
+Answer = tuple[Problem, str, bool]  # problem, response, truncated
+TRIES = 3  # of starting a worker, and of judging an answer that no worker has begun to judge
+PRINTED = 300  # characters of what a verifier has printed
+
+
+class Verifier:
+    """Judges batches of answers in `workers` processes with `timeout` seconds for each answer.
+
+    A thread for each worker feeds it, keeps its deadlines and replaces it. Raises UserError for a task that cannot be
+    sent to another process and, from `poll` and `verify`, when no worker can start.
+    """
+
+    def __init__(self, task: Task, workers: int, timeout: float) -> None:
+        self.image = pickled(task)
+        self.timeout = timeout
+        self.closed = False
+        self.pending = 0
+        self.shown = False
+        self.waiting: SimpleQueue[tuple[int, bytes] | None] = SimpleQueue()
+        self.found: SimpleQueue[tuple[int, Verdict | Lost] | Exception] = SimpleQueue()
+        self.workers: list[Worker | None] = [None] * workers
+        self.threads = [Thread(target=self._work, args=(slot,), daemon=True) for slot in range(workers)]
+        for thread in self.threads:
+            thread.start()
+
+    def verify(self, answers: Sequence[Answer]) -> Iterator[tuple[int, Verdict | Lost]]:
+        """(index, verdict) as they finish."""
+        for index, answer in enumerate(answers):
+            self.submit(index, answer)
+        while self.busy:
+            yield from self.poll()
+
+    def submit(self, index: int, answer: Answer) -> None:
+        """Judge an answer when a worker is free; `poll` hands the verdict out."""
+        self.pending += 1
+        try:
+            data = pickle.dumps(answer)
+        except Exception as error:
+            self.found.put((index, Lost(f"the problem {answer[0].id!r} cannot be pickled: {error}")))
+        else:
+            self.waiting.put((index, data))
+
+    @property
+    def busy(self) -> bool:
+        """Whether a verdict is still to come."""
+        return self.pending > 0
+
+    def poll(self, idle: bool = True) -> list[tuple[int, Verdict | Lost]]:
+        """The verdicts that are there; `idle` waits for one if there is none but one is to come."""
+        found: list[tuple[int, Verdict | Lost]] = []
+        while self.pending and (not self.found.empty() or (idle and not found)):
+            match self.found.get():
+                case Exception() as error:
+                    self.close()
+                    raise error
+                case judged:
+                    self.pending -= 1
+                    found.append(judged)
+        return found
+
+    def close(self) -> None:
+        """End all processes; what is not judged yet never will be."""
+        self.closed = True
+        for _ in self.threads:
+            self.waiting.put(None)
+        for worker in self.workers:
+            if worker:
+                worker.interrupt()
+        for thread in self.threads:
+            thread.join()
+
+    def _work(self, slot: int) -> None:
+        try:
+            self._start(slot)
+            while (given := self.waiting.get()) and not self.closed:
+                index, data = given
+                self.found.put((index, self._judge(slot, data)))
+                if self.workers[slot] is None:
+                    self._start(slot)
+        except Exception as error:
+            if not self.closed:
+                self.found.put(error)
+        finally:
+            self._end(slot)
+
+    def _judge(self, slot: int, data: bytes) -> Verdict | Lost:
+        for _ in range(TRIES):
+            worker = self.workers[slot] or self._start(slot)
+            try:
+                said = outcome(worker.ask("verify", data, self.timeout))
+            except Gone as gone:
+                said = Lost(gone.reason)
+                if gone.begun:
+                    said = self._show(said, worker)
+                self._end(slot)
+                if gone.begun or self.closed:
+                    break
+            else:
+                return said if isinstance(said, Verdict) else self._show(said, worker)
+        return said
+
+    def _start(self, slot: int) -> Worker:
+        reason = printed = ""
+        for _ in range(TRIES):
+            worker = self.workers[slot] = Worker(self.image)
+            if self.closed:
+                break
+            try:
+                worker.start(START_SECONDS)
+                return worker
+            except Gone as gone:
+                reason, printed = gone.reason, worker.said()
+                self._end(slot)
+                if gone.begun or self.closed:  # it would say the same again
+                    break
+        raise UserError(cannot_start(reason, printed))
+
+    def _end(self, slot: int) -> None:
+        if worker := self.workers[slot]:
+            worker.end()
+            self.workers[slot] = None
+
+    def _show(self, lost: Lost, worker: Worker) -> Lost:
+        """The first loss shows what the verifier has printed."""
+        if not self.shown and (printed := worker.said()):
+            self.shown = True
+            return Lost(f"{lost.reason}; it has printed: {printed[-PRINTED:]!r}")
+        return lost
+
+
+def pickled(task: Task) -> bytes:
+    """The task as it goes to its workers. Raises UserError if it cannot."""
+    try:
+        return pickle.dumps(task)
+    except Exception as error:
+        raise UserError(
+            f"the task {type(task).__name__} cannot be sent to the processes that judge ({error}): "
+            "let it hold plain data, open files in verify, and define classes and functions at the top of a module"
+        ) from None
+
+
+def outcome(reply: dict[str, Any]) -> Verdict | Lost:
+    """What a worker's reply says, checked once more on this side."""
+    try:
+        if "verdict" in reply:
+            return checked(Verdict(**reply["verdict"]))
+        return Lost(readable(str(reply.get("refused") or reply["lost"])))
+    except (TypeError, LookupError):
+        return Lost("wrote into the channel of its verdicts")
+    except UserError as error:
+        return Lost(str(error))
+
+
+def cannot_start(reason: str, printed: str) -> str:
+    said = f"; it has printed: {printed[-PRINTED:]!r}" if printed else ""
+    return f"the process that judges answers cannot start: {reason}{said}"
