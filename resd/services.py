@@ -102,7 +102,12 @@ def build_engine(settings: Config, chat: Chat, student: Policy | None = None) ->
         from resd.engine.vllm import VllmEngine
 
         return VllmEngine(
-            settings.model.path, engine, eos_ids=chat.eos_ids, max_length=longest(settings), device=device
+            settings.model.path,
+            engine,
+            eos_ids=chat.eos_ids,
+            max_length=longest(settings),
+            device=device,
+            guidance=chat.guidance,
         )
     dtype = getattr(torch, engine.dtype)
     return TransformersEngine(

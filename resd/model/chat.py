@@ -6,12 +6,13 @@ What a message says is text, whatever it spells: only the template writes contro
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
+from resd.engine.base import Guidance
 from resd.model.load import generation_config, read
 from resd.settings import ModelSettings
 from resd.thinking import CLOSE, OPEN
@@ -21,9 +22,6 @@ MAX_BYTES = 4  # of a character in UTF-8; tokens that do not make one by then ar
 # Added tokens are control tokens if they are flagged so or look like it (<think>, [INST], <|user|>); others are words.
 _TAG = re.compile(r"<(?!0x[0-9A-F]{2}>).+>|\[.+\]|\{.+\}|\|.+\|", re.DOTALL)
 _PRIVATE = range(0xF0000, 0xFFFFE)  # characters without a meaning
-
-# When an engine may hold an answer to a schema: its model's thinking must stay free.
-Guidance = Literal["from the start", "after thinking", "never"]
 
 
 class Chat:
