@@ -9,6 +9,7 @@ from typing import Literal
 
 from rich.markup import escape
 
+from resd.context.render import split_problem
 from resd.report.journal import Journal
 from resd.run import Run
 from resd.types import Messages, Observation, Problem, Sample, UserError
@@ -24,8 +25,14 @@ class Guard:
         self.on_empty = on_empty
         self.updates = self.steps = self.mute = 0
 
-    def check_prompts(self, run: Run, problems: Sequence[Problem], prompt: Callable[[Problem], Messages]) -> None:
-        """Raises UserError if no problem can be asked within `rollout.max_prompt`."""
+    def check_prompts(
+        self, run: Run, problems: Sequence[Problem], test: Sequence[Problem], prompt: Callable[[Problem], Messages]
+    ) -> None:
+        """Raises UserError if the chat template cannot render the prompts, or no problem fits `rollout.max_prompt`."""
+        prompts = [prompt(problem) for problem in (*problems, *test)]
+        for messages in prompts:
+            split_problem(messages)
+        run.speech.chat.check(prompts)
         shortest = math.inf
         for problem in problems:
             shortest = min(shortest, len(run.speech.draft(problem, prompt(problem), "").prompt_ids))

@@ -29,10 +29,8 @@ class Hindsight:
     def __init__(self, chat: Chat, journal: Journal, prompts: Prompts, settings: TeacherPromptSettings) -> None:
         self.chat = chat
         self.journal = journal
-        template = len(chat.ids([{"role": "user", "content": ""}]))
         parts = Parts(**settings.model_dump(exclude={"max_tokens"}))
-        budget = settings.max_tokens - template
-        self.teacher_prompt = TeacherPrompt(prompts, parts, budget, chat.count)
+        self.teacher_prompt = TeacherPrompt(prompts, parts, chat.room(settings.max_tokens), chat.count)
 
     def samples(
         self,

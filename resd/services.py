@@ -107,7 +107,7 @@ def build_engine(settings: Config, chat: Chat, student: Policy | None = None) ->
             eos_ids=chat.eos_ids,
             max_length=longest(settings),
             device=device,
-            thinks=chat.guidance == "after thinking",
+            guidance=chat.guidance,
         )
     dtype = getattr(torch, engine.dtype)
     return TransformersEngine(

@@ -146,7 +146,7 @@ class Session:
     def fit(self, steps: int) -> None:
         """Updates `run.step + 1` to `steps`, with evaluations and checkpoints between them."""
         self._announce(steps)
-        self.guard.check_prompts(self.run, self.stream.problems, self.algorithm.prompt)
+        self.guard.check_prompts(self.run, self.stream.problems, self.test, self.algorithm.prompt)
         self.run.self_test(self.stream.problems[:4], self.algorithm.prompt)
         with self.directory.told():
             self._fit(steps)

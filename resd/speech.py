@@ -39,8 +39,8 @@ class Speech:
 
     def draft(self, problem: Problem, messages: Messages, id: str, parent: Attempt | None = None) -> Attempt:
         """An attempt that is not answered yet. Its id seeds the answer; `parent` is what it follows from."""
-        text = self.chat.render(messages)
-        return Attempt(id, problem, messages, text, self.chat.ids(messages), [], [], "", True, parent=parent)
+        text, ids = self.chat.render(messages), self.chat.ids(messages)
+        return Attempt(id, problem, messages, text, ids, [], [], "", True, parent=parent)
 
     def drafts(
         self, problems: Sequence[Problem], group: int, prompt: Callable[[Problem], Messages], draw: int = 0

@@ -11,6 +11,7 @@ from resd.context.shorten import Budget
 from resd.report.journal import Journal
 from resd.settings import SamplingSettings
 from resd.speech import Speech
+from resd.thinking import cut_in_thinking
 from resd.types import Completion, Question, Request
 
 
@@ -21,10 +22,12 @@ class Writer:
         self.speech = speech
         self.journal = journal
         self.sampling = sampling
-        template = len(speech.chat.ids([{"role": "user", "content": ""}]))
-        self.budget = Budget(sampling.max_prompt - template, speech.chat.count)  # of a question's text
-        self.guidance = speech.chat.guidance
         self.early: dict[tuple[str, str], tuple[Request, Completion]] = {}
+
+    @property
+    def budget(self) -> Budget:
+        """What a question may hold."""
+        return Budget(self.speech.chat.room(self.sampling.max_prompt), self.speech.chat.count)
 
     def request(self, question: Question) -> Request | None:
         """The question as the engine gets it; None if it is too long."""
@@ -33,8 +36,7 @@ class Writer:
         if len(ids) > sampling.max_prompt:
             return None
         seed = seeds.derive(self.speech.seed, question.role, self.journal.step, question.key)
-        schema = None if self.guidance == "never" else question.schema
-        return Request(ids, sampling.max_response, sampling.temperature, sampling.top_p, seed, schema)
+        return Request(ids, sampling.max_response, sampling.temperature, sampling.top_p, seed, question.schema)
 
     def __call__(self, questions: Sequence[Question]) -> list[str | None]:
         if not questions:
@@ -45,7 +47,7 @@ class Writer:
         for i, question in enumerate(questions):
             request = self.request(question)
             self.journal.count(f"{role}/too_long", request is None)
-            self.journal.count(f"{role}/truncated", question.truncated)
+            self.journal.count(f"{role}/truncated", question.truncated and request is not None)
             asked, answer = self.early.pop((role, question.key), (None, None))
             if answer is not None and asked == request:
                 texts[i] = self.speech.chat.decode(answer.ids)
@@ -54,4 +56,7 @@ class Writer:
         with self.speech.clock(role):
             for i, answer in zip(late, self.speech.complete(list(late.values()), role), strict=True):
                 texts[i] = self.speech.chat.decode(answer.ids)
+        opened = self.speech.chat.thinking_opened
+        cut = [text is not None and cut_in_thinking(text, opened) for text in texts]
+        self.journal.count(f"{role}/thinking_cut", sum(cut), f"max_response={self.sampling.max_response} tokens")
         return texts

@@ -303,19 +303,33 @@ def test_requests_keep_to_the_limits_of_their_setting(chat: Chat, tmp_path: Path
 
 
 def test_a_question_beyond_the_limit_is_shortened_and_counted(chat: Chat, tmp_path: Path) -> None:
-    writing = SAMPLING.model_dump() | {"max_prompt": 380}
+    writing = SAMPLING.model_dump() | {"max_prompt": 120}
     long = "wrong " * 30
     world = World(tmp_path, chat, "resd", SCRIPT | {"one": long}, writing=writing)
     one, two = world.update("one", "two")
-    assert world.metrics["reflect/too_long"] == 0
-    assert world.metrics["reflect/truncated"] == 1
-    short, whole = world.asked("reflect")
-    # the response goes first, the feedback is whole
-    assert 30 <= short.count("wrong") < 60
-    assert "[...]" not in whole
-    assert all(len(asked.request.prompt_ids) <= 380 for asked in world.engine.asked if asked.role == "reflect")
+    assert (world.metrics["reflect/truncated"], world.metrics["reflect/too_long"]) == (1, 0)
+    assert len(world.asked("reflect")) == 2
+    assert max(len(asked.request.prompt_ids) for asked in world.engine.asked if asked.role == "reflect") <= 120
     assert one.reflection is not None
-    assert "about two" in (world.teacher(two) or "")
+    assert two.reflection is not None
+
+
+def test_a_question_whose_problem_is_too_long_is_counted_and_not_asked(chat: Chat, tmp_path: Path) -> None:
+    writing = SAMPLING.model_dump() | {"max_prompt": 40}
+    world = World(tmp_path, chat, "resd", SCRIPT, writing=writing)
+    one, two = world.update("one", "two")
+    assert (world.metrics["reflect/too_long"], world.metrics["reflect/invalid"]) == (2, 2)
+    assert world.asked("reflect") == []
+    assert one.reflection is two.reflection is None
+    assert world.teacher(one) is not None
+
+
+def test_a_loss_says_that_thinking_never_ended(thinking: Chat, tmp_path: Path) -> None:
+    lines = {"one": "so</think>wrong", "two": "so</think>right", "reflect": ["well</think>lesson: a b", "well and"]}
+    world = World(tmp_path, thinking, "resd", SCRIPT | lines | {"three": "so</think>wrong"})
+    first, _, last = world.update("one", "two", "three")
+    assert (world.metrics["reflect/thinking_cut"], world.metrics["reflect/invalid"]) == (1, 1)
+    assert [attempt.reflection and attempt.reflection.text for attempt in (first, last)] == ["a b", ""]
 
 
 def test_unusable_answers_are_counted(chat: Chat, tmp_path: Path) -> None:

@@ -131,12 +131,12 @@ def test_answers_of_each_role_are_readable(kind):
             assert reflection.invalid == 0
             seen |= set(reflection.tags.values())
         elif kind == "tag":
-            tags, invalid = format.parse_tags(answer)
+            tags, invalid, _ = format.parse_tags(answer)
             assert tags
             assert invalid == 0
             seen |= set(tags.values())
         else:
-            operations, invalid = format.parse_operations(answer)
+            operations, invalid, _ = format.parse_operations(answer)
             assert invalid == 0
             assert all(operation.section in SECTIONS for operation in operations)
             seen.add(len(operations))

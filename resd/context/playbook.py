@@ -7,7 +7,7 @@ Two entries with the same words are one: the second `add` is refused. Near-dupli
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from resd.types import Tag, UserError
 
@@ -165,7 +165,7 @@ class Playbook:
         for number, event in enumerate(events, 1):
             try:
                 follows = playbook._repeat(event)
-            except (KeyError, ValueError):
+            except (KeyError, ValueError, TypeError, AttributeError):  # of a damaged event
                 follows = False
             if not follows:
                 raise UserError(
@@ -176,13 +176,19 @@ class Playbook:
         return playbook
 
     def _repeat(self, event: Mapping[str, Any]) -> bool:
+        """Makes one change; False, or an error of Python's, if the event does not describe one that was possible."""
         id, step = event["id"], event["step"]
+        if type(step) is not int or not isinstance(id, str):
+            return False
         if event["event"] == "add":
-            entry = self.add(event["section"], event["text"], step, event["parents"])
-            return entry is not None and entry.id == id
+            parents = event["parents"]
+            if not isinstance(parents, list) or not all(isinstance(parent, str) for parent in parents):
+                return False
+            entry = self.add(event["section"], event["text"], step, parents)
+            return entry is not None and (entry.id, entry.text) == (id, event["text"])
         if event["event"] == "tag":
-            return self.tag(id, event["tag"], step)
-        known = event["event"] == "remove" and id in self
+            return event["tag"] in get_args(Tag) and self.tag(id, event["tag"], step)
+        known = event["event"] == "remove" and id in self and isinstance(event["reason"], str)
         if known:
             self.remove(id, event["reason"], step)
         return known

@@ -84,9 +84,8 @@ class Prompts:
         return Question(role, key, [{"role": "user", "content": text}], self.format.schema(role), truncated)
 
     def _render(self, role: Role | Literal["teacher"], slots: Mapping[str, str]) -> str:
-        instructions = reminder = ""
-        if role != "teacher":
-            instructions, reminder = self.format.instructions(role), self.format.reminder(role)
+        instructions = "" if role == "teacher" else self.format.instructions(role)
+        reminder = "" if role == "teacher" else self.format.reminder(role)
         filled = {name: text.strip() for name, text in slots.items()}
         everything = "\n".join(filled.values())
 

@@ -1,11 +1,15 @@
 """What an engine is: it turns token ids into token ids and can be given new weights (design sections 2 and 4.7)."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import Tensor
 
 from resd.types import Completion, Request
+
+# From where an engine holds an answer to a schema. Thinking must stay free; if its end is no token of its own, nothing
+# can tell when to begin.
+Guidance = Literal["from the start", "after thinking", "never"]
 
 # Gives further requests. Asked with True, by an engine that has nothing else to do, it waits; then none means the end.
 More = Callable[[bool], Sequence[Request]]

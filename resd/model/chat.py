@@ -6,13 +6,14 @@ What a message says is text, whatever it spells: only the template writes contro
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from resd.model.load import _generation_config, _read
+from resd.engine.base import Guidance
+from resd.model.load import generation_config, read
 from resd.settings import ModelSettings
 from resd.thinking import CLOSE, OPEN
 from resd.types import Messages, UserError
@@ -22,16 +23,13 @@ MAX_BYTES = 4  # of a character in UTF-8; tokens that do not make one by then ar
 _TAG = re.compile(r"<(?!0x[0-9A-F]{2}>).+>|\[.+\]|\{.+\}|\|.+\|", re.DOTALL)
 _PRIVATE = range(0xF0000, 0xFFFFE)  # characters without a meaning
 
-# When an engine may hold an answer to a schema: its model's thinking must stay free.
-Guidance = Literal["from the start", "after thinking", "never"]
-
 
 class Chat:
     """Raises UserError when the folder has no usable tokenizer, template or end of turn."""
 
     def __init__(self, settings: ModelSettings) -> None:
         self.path = settings.path
-        self.tokenizer = _read(AutoTokenizer, settings.path)
+        self.tokenizer = read(AutoTokenizer, settings.path)
         self.enable_thinking = settings.enable_thinking
         if self.tokenizer.chat_template is None:
             raise UserError(f"model.path={settings.path} has no chat template: add chat_template.jinja to the folder")
@@ -51,7 +49,7 @@ class Chat:
     def _end_of_turn(self) -> list[int]:
         """What ends a response: the end tokens of the generation's configuration and of the tokenizer."""
         found: list[Any] = []
-        for declared in (_generation_config(self.path), self.tokenizer):
+        for declared in (generation_config(self.path), self.tokenizer):
             eos = getattr(declared, "eos_token_id", None)
             found += eos if isinstance(eos, (list, tuple)) else [eos]
         ids = list(dict.fromkeys(id for id in found if isinstance(id, int)))
@@ -94,6 +92,10 @@ class Chat:
         text = sound(text)
         mark = self._mark_for([text])
         return len(self._encode(self._control.sub(lambda found: mark + found[0], text), mark))
+
+    def room(self, tokens: int) -> int:
+        """How much of that many tokens is left to the text of a single message."""
+        return tokens - len(self.ids([{"role": "user", "content": ""}]))
 
     def encode(self, text: str) -> list[int]:
         """Ids of text in which control tokens are meant; nothing is added."""

@@ -1,72 +1,20 @@
-"""Read a causal language model and its tokenizer from a Hugging Face folder or id."""
+"""Read a causal language model from a Hugging Face folder or id."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
 from transformers.utils import logging as transformers_logging
 
 from resd.model import files
 from resd.model.family import check_attention, check_config, check_described, check_modules
 from resd.settings import ModelSettings
-from resd.types import Messages, UserError
+from resd.types import UserError
 
 transformers_logging.disable_progress_bar()
-
-MAX_BYTES = 4  # of a character in UTF-8; tokens that do not make one by then are not text
-
-
-class Chat:
-    """A tokenizer and its chat template: messages to text to ids and back."""
-
-    def __init__(self, settings: ModelSettings) -> None:
-        self.tokenizer = _read(AutoTokenizer, settings.path)
-        self.enable_thinking = settings.enable_thinking
-        if self.tokenizer.chat_template is None:
-            raise UserError(f"model.path={settings.path} has no chat template: add chat_template.jinja to the folder")
-        self.eos_ids = self._end_of_turn(settings.path)
-        self.pad_id: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0]
-
-        self.thinking_opened = self.render([{"role": "user", "content": ""}]).rstrip().endswith("<think>")
-
-    def _end_of_turn(self, path: str) -> list[int]:
-        generation = _generation_config(path)
-        declared = None if generation is None else generation.eos_token_id
-        ids = declared if declared is not None else self.tokenizer.eos_token_id
-        if ids is None:
-            raise UserError(f"model.path={path} names no end-of-turn token: set eos_token_id in generation_config.json")
-        return list(ids) if isinstance(ids, Sequence) else [ids]
-
-    def render(self, messages: Messages) -> str:
-        """The prompt as text, ending with the generation header."""
-        return self.tokenizer.apply_chat_template(
-            [dict(message) for message in messages],
-            tokenize=False,
-            add_generation_prompt=True,
-            enable_thinking=self.enable_thinking,
-        )
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of rendered text; nothing is added."""
-        return self.tokenizer.encode(text, add_special_tokens=False)
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """Text of a response, without the end-of-turn token."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
-
-    def pieces(self, ids: Sequence[int]) -> list[str]:
-        """The text of each token. A character of several tokens is the last one's, the others have no text."""
-        texts: list[str] = []
-        start = 0
-        for end in range(1, len(ids) + 1):
-            text = self.decode(ids[start:end])
-            whole = not text.endswith("\N{REPLACEMENT CHARACTER}") or end - start == MAX_BYTES
-            texts.append(text if whole or end == len(ids) else "")
-            start = end if whole else start
-        return texts
 
 
 def read_config(settings: ModelSettings) -> dict[str, Any]:
@@ -93,7 +41,7 @@ def load_model(settings: ModelSettings) -> Any:
     if Path(settings.path).is_dir() and (problem := files.problem_of_weights(Path(settings.path))):
         raise UserError(f"model.path={settings.path} {problem}")
     with _quiet():
-        lm, found = _read(
+        lm, found = read(
             AutoModelForCausalLM,
             settings.path,
             config=config,
@@ -148,7 +96,7 @@ def outline(settings: ModelSettings, dtype: torch.dtype = torch.float32) -> Any:
     lm = _guarded(build, settings.path).eval()
     check_modules(settings.path, lm)
     check_attention(settings.path, lm)
-    lm.generation_config = _generation_config(settings.path) or lm.generation_config
+    lm.generation_config = generation_config(settings.path) or lm.generation_config
     return lm
 
 
@@ -159,12 +107,13 @@ def _config(settings: ModelSettings) -> Any:
         raise UserError(f"model.path={path} {problem}")
     raw, _ = _guarded(lambda: PreTrainedConfig.get_config_dict(path), path)
     check_described(path, raw)
-    config = _read(AutoConfig, path)
+    config = read(AutoConfig, path)
     check_config(path, config, settings.attention)
     return config
 
 
-def _generation_config(path: str) -> GenerationConfig | None:
+def generation_config(path: str) -> GenerationConfig | None:
+    """How the model likes to be sampled and where a turn ends, if it says so."""
     try:
         with _quiet():
             return GenerationConfig.from_pretrained(path)
@@ -172,14 +121,15 @@ def _generation_config(path: str) -> GenerationConfig | None:
         return None
 
 
-def _read(kind: Any, path: str, **options: Any) -> Any:
+def read(kind: Any, path: str, **options: Any) -> Any:
+    """`kind.from_pretrained` of a user's folder or id. Raises UserError if it cannot be read."""
     return _guarded(lambda: kind.from_pretrained(path, trust_remote_code=False, **options), path)
 
 
-def _guarded(read: Callable[[], Any], path: str) -> Any:
-    """What `read` returns; whatever transformers raises about the files of a user is one sentence."""
+def _guarded(work: Callable[[], Any], path: str) -> Any:
+    """What `work` returns; whatever transformers raises about the files of a user is one sentence."""
     try:
-        return read()
+        return work()
     except Exception as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(f"model.path={path} cannot be read ({first}): give a model folder or a reachable id") from None

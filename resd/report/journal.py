@@ -20,12 +20,15 @@ LOSSES: Mapping[str, str] = {
     "reflect/too_long": "prompts for reflection beyond model.max_prompt, not asked",
     "tag/too_long": "prompts for tags beyond model.max_prompt, not asked",
     "curate/too_long": "prompts for curation beyond model.max_prompt, not asked",
-    "reflect/truncated": "prompts for reflection shortened to fit",
-    "tag/truncated": "prompts for tags shortened to fit",
-    "curate/truncated": "prompts for curation shortened to fit",
     "reflect/invalid": "unusable reflections or parts of them",
     "tag/invalid": "unusable tags",
     "curate/invalid": "unusable changes to the playbook",
+    "reflect/truncated": "prompts for reflection shortened to fit",
+    "tag/truncated": "prompts for tags shortened to fit",
+    "curate/truncated": "prompts for curation shortened to fit",
+    "reflect/thinking_cut": "reflections cut inside their thinking",
+    "tag/thinking_cut": "tags cut inside their thinking",
+    "curate/thinking_cut": "curations cut inside their thinking",
     "update/not_finite": "optimizer steps skipped for a gradient that is not finite",
 }
 
