@@ -4,6 +4,9 @@
 #   scripts/table.sh                    # everything, one run per core at a time, continuing what is unfinished
 #   METHODS="resd grpo" SEEDS="0" STEPS=16 scripts/table.sh
 #
+#   METHODS="opd opd_sampled opd_base opd_dialect" STEPS=8 EVERY=4 scripts/table.sh       # taught by RESD's seed 0
+#   METHODS="resd_fast grpo_fast srpo_fast rlsd_fast switch_fast" STEPS=24 scripts/table.sh # 32 rollouts an update each
+#
 # Runs lie in runs/table/METHOD/seed_N; a finished one is left alone. The tables go to the terminal, the report to
 # runs/table/report.html.
 set -euo pipefail
@@ -13,6 +16,9 @@ PYTHON=${PYTHON:-.venv/bin/python}
 OUT=${OUT:-runs/table}
 SEEDS=${SEEDS:-"0 1 2"}
 STEPS=${STEPS:-16}
+EVERY=${EVERY:-8}
+TEACHER=${TEACHER:-$OUT/resd/seed_0/checkpoints/step_000016/model}
+FOREIGNER=${FOREIGNER:-$OUT/foreign/seed_0/checkpoints/step_000016/model} # follows a dialect that the task does not have
 JOBS=${JOBS:-$(nproc)}
 METHODS=${METHODS:-"resd sdpo sdpo_ss sdpo_trial grpo no_reflection no_playbook no_solution frozen swapped foreign"}
 
@@ -29,23 +35,36 @@ overrides() {
         frozen) echo "algorithm.teacher.kind=frozen" ;;
         swapped) echo "algorithm=resd_swapped" ;;
         foreign) printf 'algorithm=resd_fixed\nalgorithm.entries=%s\n' "$FOREIGN" ;;
+        opd) printf 'algorithm=opd\nalgorithm.teacher.path=%s\n' "$TEACHER" ;;
+        opd_sampled) printf 'algorithm=opd\nalgorithm.signal=sampled\nalgorithm.teacher.path=%s\n' "$TEACHER" ;;
+        opd_base) printf 'algorithm=opd\nalgorithm.teacher.path=${model.path}\n' ;;
+        opd_dialect) printf 'algorithm=opd\nalgorithm.teacher.path=%s\n' "$FOREIGNER" ;;
+        # a rate at which RESD is known to fall again
+        resd_fast) printf 'algorithm=resd\nbatch_size=32\n%s\n' "$FAST" ;;
+        resd4_fast | grpo_fast | srpo_fast | rlsd_fast)
+            local name=${1%_fast}
+            printf 'algorithm=%s\nalgorithm.group=4\nbatch_size=8\n%s\n' "${name%4}" "$FAST" ;;
+        switch_fast)
+            printf 'algorithm=switch\nalgorithm.first.group=4\nalgorithm.then.group=4\nbatch_size=8\n%s\n' "$FAST" ;;
         *) echo "unknown method $1: see scripts/table.sh" >&2; return 1 ;;
     esac
 }
+
+FAST="optimizer.lr=1e-3"
 
 one() {
     local method=$1 seed=$2 folder="$OUT/$1/seed_$2" settings
     mapfile -t settings < <(overrides "$method")
     [ -e "$folder/done" ] && return
     mkdir -p "$folder"
-    "$PYTHON" -m resd.train "${settings[@]}" steps="$STEPS" evaluation.every=8 seed="$seed" run_dir="$folder" hardware.threads=1 \
+    "$PYTHON" -m resd.train "${settings[@]}" steps="$STEPS" evaluation.every="$EVERY" seed="$seed" run_dir="$folder" hardware.threads=1 \
         progress=off >>"$folder/console.log" 2>&1 || { echo "$method seed $seed: failed, see $folder/console.log" >&2; return 1; }
     touch "$folder/done"
     echo "$method seed $seed: done"
 }
 
 export -f one overrides
-export PYTHON OUT STEPS FOREIGN OMP_NUM_THREADS=1
+export PYTHON OUT STEPS EVERY FOREIGN FAST TEACHER FOREIGNER OMP_NUM_THREADS=1
 for seed in $SEEDS; do for method in $METHODS; do echo "$method $seed"; done; done |
     xargs -P "$JOBS" -L 1 bash -c 'one "$0" "$1"'
 mapfile -t runs < <(for method in $METHODS; do ls -d "$OUT/$method"/seed_*; done)
