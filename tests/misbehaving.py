@@ -24,7 +24,8 @@ from verifier_tasks import Echo
 
 from resd.types import Problem, UserError, Verdict
 
-MARK = "86399.25"  # seconds that nothing else sleeps for
+# seconds that nothing else sleeps for; the judges inherit those of their test, tests beside it have others
+MARK = os.environ.setdefault("MISBEHAVING_MARK", f"86399.{os.getpid()}")
 OK = Verdict(1.0, True, 1, 1)
 
 
