@@ -79,7 +79,7 @@ def judge(settings: Config, out: Path | None) -> dict[str, float]:
             raise UserError(f"out={out} is the directory of a training run: choose another out")
         writable(out)
     from resd import dist, files
-    from resd.evaluation import evaluate
+    from resd.measure.evaluation import evaluate
     from resd.services import evaluation_session
 
     with dist.joined(settings.hardware.device):

@@ -10,8 +10,8 @@ from typing import Literal
 from rich.markup import escape
 
 from resd.context.render import split_problem
+from resd.observe.run import Run
 from resd.report.journal import Journal
-from resd.run import Run
 from resd.types import Messages, Observation, Problem, Sample, UserError
 
 PATIENCE = 2  # updates without a usable reflection

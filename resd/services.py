@@ -13,7 +13,7 @@ from resd.clock import Clock
 from resd.config import Config
 from resd.engine.base import Engine
 from resd.engine.transformers import TransformersEngine
-from resd.learner import Objective
+from resd.learn.learner import Objective
 from resd.model.build import blank, build_copy, build_student
 from resd.model.chat import Chat
 from resd.model.external import check_vocabulary
@@ -21,11 +21,11 @@ from resd.model.hidden import Policy
 from resd.model.load import load_model, read_config
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
+from resd.observe.run import Run
+from resd.observe.speech import Speech
 from resd.report.journal import Journal
 from resd.report.log import Log
-from resd.run import Run
 from resd.settings import VllmSettings
-from resd.speech import Speech
 from resd.task import Task
 from resd.verify import Verifier
 

@@ -10,26 +10,27 @@ from rich.markup import escape
 from rich.table import Table
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import algorithms, checkpoint, config, dist
-from resd.checkpoint import Checkpoints
+from resd import algorithms, config, dist
 from resd.clock import Clock
 from resd.config import Config
-from resd.evaluation import evaluate
-from resd.forgetting import Forgetting
 from resd.guard import Guard
-from resd.learner import Learner
+from resd.learn.learner import Learner
+from resd.measure.evaluation import evaluate
+from resd.measure.forgetting import Forgetting
 from resd.model.build import build_student
 from resd.model.chat import Chat
 from resd.model.load import check_context
 from resd.model.shard import layout
+from resd.observe.run import Run
+from resd.observe.speech import Speech
+from resd.observe.stream import Fingerprint, Stream, check_same_problems, fingerprint
 from resd.report import perf
 from resd.report.journal import Journal
 from resd.report.log import Log
-from resd.run import Run
-from resd.rundir import RunDir
 from resd.services import build_engine, build_objective, build_teacher, check_memory, longest
-from resd.speech import Speech
-from resd.stream import Fingerprint, Stream, check_same_problems, fingerprint
+from resd.storage import checkpoint
+from resd.storage.checkpoint import Checkpoints
+from resd.storage.rundir import RunDir
 from resd.task import Task
 from resd.types import Problem, UserError
 from resd.verify import Verifier

@@ -87,7 +87,7 @@ def _say(text: str, ranks: int = 1) -> None:
 
 def train(config: Config) -> Path:
     """Run or continue a training run; returns its directory."""
-    from resd.stream import Stream
+    from resd.observe.stream import Stream
 
     task, problems, test = load_task(config.task, config.verify, "train", "test")
     forgetting = config.forgetting
@@ -108,7 +108,7 @@ def train(config: Config) -> Path:
     if configuration.rank() == 0:  # its directory is everyone's
         writable(Path(config.run_dir))
     from resd import dist  # torch and transformers, hence not before the checks above
-    from resd.forgetting import Forgetting
+    from resd.measure.forgetting import Forgetting
     from resd.session import Session
 
     measured = Forgetting(second, exam, forgetting, config.evaluation, config.verify) if second else None

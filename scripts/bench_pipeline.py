@@ -32,8 +32,8 @@ from resd import dist
 from resd.config import CONF, validate
 from resd.engine.base import More
 from resd.engine.fused import FusedDecoder
+from resd.observe.stream import Stream
 from resd.session import Session
-from resd.stream import Stream
 from resd.types import Completion, Request
 
 METHODS = {

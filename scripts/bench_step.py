@@ -69,7 +69,7 @@ def build(options: argparse.Namespace) -> tuple[Any, list[Any]]:
 
     from resd import dist
     from resd.config import CONF, validate
-    from resd.learner import Learner
+    from resd.learn.learner import Learner
     from resd.model.build import build_student
     from resd.services import build_objective, build_teacher
     from resd.types import Sample
@@ -108,7 +108,7 @@ def trl(options: argparse.Namespace) -> Callable[[], float]:
 
 def breakdown(options: argparse.Namespace) -> dict[str, float]:
     """Seconds of the parts of a RESD step, medians; a part inside another one is not counted twice."""
-    import resd.learner
+    import resd.learn.learner
     from resd.clock import Clock
 
     learner, samples = build(options)
@@ -126,7 +126,7 @@ def breakdown(options: argparse.Namespace) -> dict[str, float]:
     timed(learner, "update", "everything else")
     timed(learner, "_micro_batch", "packing")
     timed(learner.policy, "forward", "student forward")
-    timed(resd.learner, "fused_head_loss", "head, gradient included")
+    timed(resd.learn.learner, "fused_head_loss", "head, gradient included")
     timed(torch.Tensor, "backward", "student backward")
     timed(torch.nn.utils, "clip_grad_norm_", "optimizer")
     timed(learner.optimizer, "step", "optimizer")

@@ -11,13 +11,13 @@ import yaml
 from resd import algorithms
 from resd.clock import Clock
 from resd.config import CONF
-from resd.learner import Learner
+from resd.learn.learner import Learner
 from resd.model.chat import Chat
+from resd.observe.run import Run
+from resd.observe.speech import Speech
 from resd.report.journal import Journal
 from resd.report.log import Log
-from resd.run import Run
 from resd.settings import ModelSettings, SamplingSettings
-from resd.speech import Speech
 from resd.types import Attempt, Completion, Messages, Observation, Problem, Request, Sample, Verdict
 
 # A compact prompt ends with what is asked for; anything else is a problem.

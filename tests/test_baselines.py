@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from scripted import LOGPROB, SAMPLING, Line, World, model_settings, problems, prompt, said
 
-from resd.evaluation import evaluate
+from resd.measure.evaluation import evaluate
 from resd.model.chat import Chat
 from resd.settings import EvaluationSettings
 

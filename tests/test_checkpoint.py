@@ -17,12 +17,13 @@ from hydra import compose, initialize_config_dir
 from test_train import SMALL, environment, of_kind, run, same_end, weights
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import checkpoint, config, manifest
+from resd import config
 from resd.config import CONF
 from resd.evaluate import settings_of
+from resd.observe.stream import check_same_problems
 from resd.session import Session
-from resd.shards import read_metadata
-from resd.stream import check_same_problems
+from resd.storage import checkpoint, manifest
+from resd.storage.shards import read_metadata
 from resd.types import UserError
 
 MORE = ["batch_size=2", "evaluation.every=1", "evaluation.limit=2", "checkpoints.keep=9"]

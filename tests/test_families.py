@@ -12,13 +12,13 @@ from test_shard import settings
 from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from resd.checkpoint import write_model
 from resd.engine.transformers import TransformersEngine
-from resd.learner import Learner, Objective
+from resd.learn.learner import Learner, Objective
 from resd.model.build import blank, build_copy, build_student
 from resd.model.shard import full_tensors
 from resd.model.teacher import Teacher
 from resd.settings import ModelSettings
+from resd.storage.checkpoint import write_model
 from resd.types import Request, Sample
 
 SIZES = {

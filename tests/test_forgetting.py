@@ -14,8 +14,8 @@ from verifier_tasks import Echo
 
 import envs
 from envs.manufactoria import task as manufactoria
-from resd.evaluation import scores, summarise
-from resd.forgetting import difference
+from resd.measure.evaluation import scores, summarise
+from resd.measure.forgetting import difference
 from resd.report.html import write_report
 from resd.task import SelfTesting
 from resd.types import Attempt, Problem, UserError, Verdict

@@ -7,11 +7,10 @@ ROOT = Path(__file__).parent.parent
 
 LAYER = {
     "types": 0, "task": 0, "thinking": 0, "settings": 0, "seeds": 0, "clock": 0, "process": 0, "files": 0,
-    "manifest": 0, "lock": 0, "__init__": 0,
-    "dist": 1, "stream": 1, "ranking": 1, "objectives": 1, "context": 1,
+    "__init__": 0,
+    "dist": 1, "objectives": 1, "context": 1,
     "engine": 2, "model": 2,
-    "report": 3, "verify": 3, "pipeline": 3, "speech": 3, "writer": 3, "hindsight": 3, "run": 3, "guard": 3,
-    "batch": 3, "learner": 3, "evaluation": 3, "forgetting": 3, "checkpoint": 3, "shards": 3, "rundir": 3,
+    "report": 3, "verify": 3, "observe": 3, "learn": 3, "measure": 3, "storage": 3, "guard": 3,
     "algorithms": 4,
     "config": 5, "commandline": 5, "session": 5, "services": 5, "train": 5, "evaluate": 5, "sweep": 5, "plan": 5,
 }  # fmt: skip

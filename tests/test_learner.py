@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from resd.config import CONF
-from resd.learner import Learner, Objective
+from resd.learn.learner import Learner, Objective
 from resd.model.hidden import Policy
 from resd.model.shard import full_tensors, shard
 from resd.model.teacher import Teacher

@@ -12,13 +12,13 @@ from test_learner import CLIP, LOSS, gradients, logits, make, samples, weights
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd.learner import Learner, Objective
+from resd.learn.learner import Learner, Objective
 from resd.model.chat import Chat
 from resd.model.hidden import Policy
 from resd.model.shard import shard
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
-from resd.run import Run
+from resd.observe.run import Run
 from resd.types import Sample
 
 REINFORCE = Objective(LOSS, 1.0, None, CLIP)

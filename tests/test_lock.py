@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from resd.lock import Lock
+from resd.storage.lock import Lock
 from resd.types import UserError
 
 HOLD = """
 import os, pathlib, sys, time
-from resd.lock import Lock
+from resd.storage.lock import Lock
 lock = Lock(pathlib.Path(sys.argv[1]), print)
 print("mine", flush=True)
 time.sleep(600)

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from transformers import AutoModelForCausalLM
 
 from resd.config import CONF, validate
-from resd.learner import Learner, Objective
+from resd.learn.learner import Learner, Objective
 from resd.model import lora
 from resd.model.build import build_student
 from resd.model.hidden import Policy

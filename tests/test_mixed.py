@@ -9,7 +9,7 @@ from test_learner import CLIP, HARDWARE, LOSS, OPTIMIZER, gradients, logits
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd.learner import Learner, Objective
+from resd.learn.learner import Learner, Objective
 from resd.model.hidden import Policy
 from resd.model.shard import shard
 from resd.model.teacher import Teacher

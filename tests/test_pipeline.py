@@ -16,7 +16,7 @@ from verifier_tasks import Echo
 
 from resd.config import CONF, validate
 from resd.engine.transformers import TransformersEngine
-from resd.pipeline import Pipeline
+from resd.observe.pipeline import Pipeline
 from resd.train import train
 from resd.types import Attempt, Completion, Problem, Request
 from resd.verify import Verifier

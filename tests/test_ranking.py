@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd.ranking import METRICS, best_step, ranks
+from resd.report.ranking import METRICS, best_step, ranks
 
 NAMES = [name.format(n=4) for name in METRICS]
 

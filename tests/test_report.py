@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from torch.distributed.device_mesh import DeviceMesh
 
 from resd.config import CONF, validate
-from resd.ranking import METRICS
 from resd.report.__main__ import main
 from resd.report.groups import checkpoints, estimate, group_runs
 from resd.report.html import histogram, notes, percent, write_report
 from resd.report.log import Log
 from resd.report.payload import embed, spread
+from resd.report.ranking import METRICS
 from resd.report.read import read_run, read_runs
 from resd.report.samples import write_attempts
 from resd.report.trace import choose_problems, difference, shorten, traces

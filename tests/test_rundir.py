@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd.rundir import RunDir
+from resd.storage.rundir import RunDir
 from resd.types import UserError
 
 
@@ -120,7 +120,7 @@ def test_a_run_is_not_begun_over_another(mesh: DeviceMesh, tmp_path: Path) -> No
 
 
 def test_it_has_one_owner(mesh: DeviceMesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resd.lock.PATIENCE", 0.0)
+    monkeypatch.setattr("resd.storage.lock.PATIENCE", 0.0)
     first = RunDir(str(tmp_path))
     with pytest.raises(UserError, match="belongs to a run that is still going"):
         RunDir(str(tmp_path))

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd.stream import Stream
+from resd.observe.stream import Stream
 from resd.types import Problem, UserError
 
 

@@ -13,7 +13,7 @@ from resd.settings import AlgorithmSettings
 
 if TYPE_CHECKING:
     from resd.algorithms.base import Algorithm
-    from resd.run import Run
+    from resd.observe.run import Run
 
 
 def module(name: str) -> Any:

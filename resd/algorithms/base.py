@@ -8,7 +8,7 @@ from resd.settings import AlgorithmSettings
 from resd.types import Messages, Observation, Problem
 
 if TYPE_CHECKING:
-    from resd.run import Run
+    from resd.observe.run import Run
 
 SettingsT = TypeVar("SettingsT", bound=AlgorithmSettings)
 

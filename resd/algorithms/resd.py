@@ -32,7 +32,7 @@ from resd.settings import (
 from resd.types import Attempt, Observation, Problem, Question
 
 if TYPE_CHECKING:
-    from resd.run import Run
+    from resd.observe.run import Run
 
 
 class PlaybookSettings(Section):

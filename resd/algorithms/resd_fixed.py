@@ -16,7 +16,7 @@ from resd.context.playbook import Playbook
 from resd.types import Attempt
 
 if TYPE_CHECKING:
-    from resd.run import Run
+    from resd.observe.run import Run
 
 
 class Settings(resd.Settings):

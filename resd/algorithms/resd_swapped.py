@@ -13,7 +13,7 @@ from resd.context.reflect import Reflector
 from resd.types import Attempt, Reflection
 
 if TYPE_CHECKING:
-    from resd.run import Run
+    from resd.observe.run import Run
 
 
 class Settings(resd.Settings):

@@ -19,7 +19,7 @@ from resd.settings import AlgorithmSettings, Fraction, PolicyGradientSettings, P
 from resd.types import Observation, Problem
 
 if TYPE_CHECKING:
-    from resd.run import Run
+    from resd.observe.run import Run
 
 
 class Settings(AlgorithmSettings):

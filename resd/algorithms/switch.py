@@ -26,7 +26,7 @@ from resd.settings import (
 from resd.types import Attempt, Observation, Problem
 
 if TYPE_CHECKING:
-    from resd.run import Run
+    from resd.observe.run import Run
 
 Inner = Annotated[SerializeAsAny[AlgorithmSettings], BeforeValidator(algorithms.settings)]
 

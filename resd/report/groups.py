@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resd.ranking import METRICS, best_step
+from resd.report.ranking import METRICS, best_step
 from resd.report.read import RunRecord
 
 # Settings that say where and how a run was made, not what it learned.

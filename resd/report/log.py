@@ -22,7 +22,7 @@ Kind = Literal["train", "eval", "forgetting"]
 class Log:
     """Metrics and progress of one run. Nothing is written without `run_dir`, nothing said unless `talks`.
 
-    The curves that an earlier process drew after update `step` are hidden; its rows are for `resd.rundir` to cut.
+    The curves that an earlier process drew after update `step` are hidden; `resd.storage.rundir` cuts its rows.
     """
 
     def __init__(

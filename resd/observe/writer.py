@@ -1,16 +1,16 @@
 """How context code asks a model to write: questions in, texts out, within the limits of one setting.
 
 The answer to a question depends on the weights, the question and the run's seed, not on when it is asked. So an answer
-that came early, in the shadow of the rollout (`resd.pipeline`), is the answer.
+that came early, in the shadow of the rollout (`resd.observe.pipeline`), is the answer.
 """
 
 from collections.abc import Sequence
 
 from resd import seeds
 from resd.context.shorten import Budget
+from resd.observe.speech import Speech
 from resd.report.journal import Journal
 from resd.settings import SamplingSettings
-from resd.speech import Speech
 from resd.thinking import cut_in_thinking
 from resd.types import Completion, Question, Request
 

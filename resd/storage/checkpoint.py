@@ -23,13 +23,14 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from transformers.core_model_loading import revert_weight_conversion
 
-from resd import dist, files, manifest
-from resd.learner import Learner
+from resd import dist, files
+from resd.learn.learner import Learner
 from resd.model.chat import Chat
 from resd.model.lora import weights
 from resd.model.shard import full_tensors, reshard
-from resd.ranking import best_step
-from resd.shards import ShardPlanner, ShardReader, read_metadata
+from resd.report.ranking import best_step
+from resd.storage import manifest
+from resd.storage.shards import ShardPlanner, ShardReader, read_metadata
 from resd.types import UserError
 
 FORMAT = 2  # since then a checkpoint has a manifest

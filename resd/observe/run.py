@@ -11,18 +11,18 @@ from pathlib import Path
 from resd import dist, files
 from resd.clock import Clock
 from resd.context.render import Prompts
-from resd.hindsight import Hindsight, prompts
-from resd.learner import Learner, Scores
+from resd.learn.learner import Learner, Scores
 from resd.model.shard import full_tensors
-from resd.pipeline import Pipeline
+from resd.observe.hindsight import Hindsight, prompts
+from resd.observe.pipeline import Pipeline
+from resd.observe.speech import Speech
+from resd.observe.writer import Writer
 from resd.report import perf
 from resd.report.journal import Journal
 from resd.report.samples import write_attempts
 from resd.settings import ModelSettings, SamplingSettings, TeacherPromptSettings
-from resd.speech import Speech
 from resd.task import Task
 from resd.types import Attempt, Messages, Problem, Question, Request, Sample, UserError
-from resd.writer import Writer
 
 Ask = Callable[[Attempt], Question | None]
 Prompt = Callable[[Problem], Messages]

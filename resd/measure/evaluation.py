@@ -8,8 +8,8 @@ of all problems together.
 
 from collections.abc import Callable, Sequence
 
+from resd.observe.speech import Speech
 from resd.settings import EvaluationSettings, SamplingSettings
-from resd.speech import Speech
 from resd.types import Attempt, Messages, Problem
 
 

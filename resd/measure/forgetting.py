@@ -16,8 +16,8 @@ from contextlib import closing
 import numpy as np
 
 from resd import seeds
-from resd.evaluation import evaluate, scores, summarise
-from resd.run import Run
+from resd.measure.evaluation import evaluate, scores, summarise
+from resd.observe.run import Run
 from resd.settings import EvaluationSettings, ForgettingSettings, VerifySettings
 from resd.task import Task
 from resd.types import Problem, UserError

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from resd import dist
-from resd.batch import Batcher, MicroBatch
 from resd.clock import Clock
+from resd.learn.batch import Batcher, MicroBatch
 from resd.model.hidden import Policy
 from resd.model.shard import reshard
 from resd.model.teacher import Teacher

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resd import dist, files
-from resd.lock import Lock
+from resd.storage.lock import Lock
 from resd.types import UserError
 
 LOGS = ("metrics.jsonl", "playbook.jsonl")
