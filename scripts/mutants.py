@@ -4,6 +4,9 @@ Every mutant is one small change of a function. mutmut writes them all into `mut
 that call this function, and keeps the results there: an interrupted run continues. A function whose text changes is
 measured again; `--again` also asks about mutants that no test has killed so far, after tests have been added.
 
+`--sample 500` asks about so many, drawn at random from all (the same ones each time), which is an unbiased estimate of
+the share in a fraction of the hours.
+
 At the end: the share killed of each file, and the survivors that tests/survivors.txt gives no reason for. There, an
 entry is a function, the lines that the mutant changes, and the reason, after a blank line.
 
@@ -13,6 +16,7 @@ fastest tests are asked first.
 
 import argparse
 import gc
+import hashlib
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -176,6 +180,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="*", help="files or folders; all without any")
     parser.add_argument("--again", action="store_true", help="also ask about mutants that survived")
+    parser.add_argument("--sample", type=int, help="only so many of them, drawn at random")
     parser.add_argument("--report", action="store_true", help="only print what is known")
     parser.add_argument("--children", type=int, default=1, help="processes at work at once")
     arguments = parser.parse_args()
@@ -186,16 +191,23 @@ def main() -> int:
     speak_little()
     if not arguments.report:
         generate()
+        drawn = sample(arguments.paths, arguments.sample)
         ask = {"not checked"} | ({"survived", "no tests"} if arguments.again else set())
         names = [
             mutant
             for data in measured(arguments.paths)
             for mutant, code in data.exit_code_by_key.items()
-            if status_by_exit_code[code] in ask
+            if mutant in drawn and status_by_exit_code[code] in ask
         ]
         if names:
-            mutmut._run(names, arguments.children)
+            mutmut._run(sorted(names, key=drawn.index) if arguments.sample else names, arguments.children)
     return min(1, report(arguments.paths))
+
+
+def sample(paths: Iterable[str], size: int | None) -> list[str]:
+    """The names of so many mutants, in the order of their hashes; all of them without a size."""
+    names = [mutant for data in measured(paths) for mutant in data.exit_code_by_key]
+    return sorted(names, key=lambda name: hashlib.sha256(name.encode()).digest())[:size]
 
 
 if __name__ == "__main__":
