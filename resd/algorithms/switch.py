@@ -1,8 +1,8 @@
 """Two algorithms, one after the other: RESD while success is rare, GRPO when it is frequent (RESD paper, section 4.4).
 
-The run goes over to `then` once at least `when.passed` of the attempts of `when.updates` updates in a row have passed.
-Whether there is something to compare in a group can only be seen by trying: if fewer than `when.mixed` of the groups of
-an update have both successes and failures, `first` gets the next updates, until the condition holds again.
+The run goes over to `then` once at least `when.passed` of the attempts of `when.updates` updates in a row have passed,
+and back once fewer have in as many. Whether there is something to compare in a group can only be seen by trying: if
+fewer than `when.mixed` of the groups of its first update have both successes and failures, `first` goes on.
 
 Not covered: a learning rate of its own for either.
 """
@@ -56,25 +56,31 @@ class Algorithm(base.Algorithm[Settings]):
         super().__init__(run, settings)
         self.first = algorithms.build(run, settings.first)
         self.then = algorithms.build(run, settings.then)
-        self.ripe = 0  # updates in a row with enough successes
+        self.switched = False
+        self.probing = False  # this is the first update of `then`
+        self.row = 0  # updates in a row that speak for the other one
 
     def observe(self, problems: Sequence[Problem]) -> Observation:
-        when = self.settings.when
-        switched = self.ripe >= when.updates
+        when, switched = self.settings.when, self.switched
         observed = (self.then if switched else self.first).observe(problems)
         attempts = [attempt for attempt in observed.attempts if attempt.parent is None]
         passed = sum(attempt.passed for attempt in attempts) / max(1, len(attempts))
         mixed = mixed_share(attempts)
-        enough = mixed >= when.mixed if switched else passed >= when.passed
-        self.ripe = self.ripe + 1 if enough else 0
+        frequent = passed >= when.passed
+        self.row = self.row + 1 if frequent != switched else 0
+        nothing_to_compare = self.probing and mixed < when.mixed
+        self.probing = False
+        if self.row == when.updates or nothing_to_compare:
+            self.switched, self.row, self.probing = not switched, 0, not switched
         metrics = {**observed.metrics, "switch/switched": float(switched), "switch/mixed": mixed}
         return Observation(observed.attempts, observed.samples, metrics, observed.stop)
 
     def state(self) -> dict[str, Any]:
-        return {"ripe": self.ripe, "first": self.first.state(), "then": self.then.state()}
+        own = {"switched": self.switched, "probing": self.probing, "row": self.row}
+        return {**own, "first": self.first.state(), "then": self.then.state()}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.ripe = state["ripe"]
+        self.switched, self.probing, self.row = state["switched"], state["probing"], state["row"]
         self.first.restore(state["first"])
         self.then.restore(state["then"])
 
