@@ -105,8 +105,9 @@ class Attempt:
     """One response to one problem, and everything that happened to it afterwards.
 
     `verdict` is None when verification itself failed, for the reason `lost`; such an attempt is counted and never
-    trained on. `parent` is the attempt this one follows from, if any; `sample` what the learner made of it.
-    `prompt_text` and `teacher_prompt` are rendered chats, exactly what was tokenised.
+    trained on. `parent` is the attempt this one follows from, if any; `sample` what the learner made of it. The `id` is
+    UPDATE/PROBLEM/MEMBER, where `member` counts the attempts at one problem in one update. `prompt_text` and
+    `teacher_prompt` are rendered chats, exactly what was tokenised.
     """
 
     id: str
@@ -124,6 +125,7 @@ class Attempt:
     parent: "Attempt | None" = None
     sample: "Sample | None" = None
     lost: str | None = None
+    member: int = 0
 
     def judge(self, said: Verdict | Lost) -> None:
         """Take down what came of verification."""

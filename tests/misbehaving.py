@@ -76,6 +76,14 @@ def crashes() -> Any:
     ctypes.string_at(0)
 
 
+def aborts() -> Any:
+    os.abort()
+
+
+def tells_its_core_limit() -> Any:
+    return Verdict(0.0, False, 0, 1, str(resource.getrlimit(resource.RLIMIT_CORE)))
+
+
 def kills_itself() -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -82,6 +82,38 @@ def test_a_weight_scales_the_gradient(mesh: DeviceMesh, teacher: bool) -> None:
     assert all(gradient.abs().max() == 0 for gradient in none.values())
 
 
+@pytest.mark.parametrize("pull", [0.0, 0.25, 3.0])
+def test_a_pull_scales_the_divergence_and_nothing_else(mesh: DeviceMesh, pull: float) -> None:
+    """Loss and gradient are those of the advantages and `pull` times those of the divergence."""
+    objective = Objective(LOSS, 1.0, Distillation(divergence="jsd", top_k=20), CLIP)
+    both = samples(3, advantage=True)
+    parts = [
+        both,
+        [replace(s, teacher_prompt_ids=None) for s in both],
+        [replace(s, pull=pull) for s in both],
+        [replace(s, pull=[pull] * len(s.response_ids)) for s in both],
+    ]
+    (loss, whole), (rest, reward), *pulled = [gradients(make(mesh, objective=objective), part) for part in parts]
+    for found, gradient in pulled:
+        assert found == pytest.approx(rest + pull * (loss - rest), rel=1e-5)
+        same(gradient, {name: reward[name] + pull * (whole[name] - reward[name]) for name in whole}, 1.0)
+    assert abs(loss - rest) > 1e-3
+    told = [[s.token_loss for s in part] for part in parts]
+    assert told[0] == told[2] == told[3]  # nats before any weight
+
+
+def test_a_pull_of_a_token_is_that_token_s(mesh: DeviceMesh) -> None:
+    """Pulling at some tokens, and at the others, adds up to pulling at all."""
+    batch = samples(3)
+    halves = [
+        [replace(s, pull=[float(t % 2 == side) for t in range(len(s.response_ids))]) for s in batch] for side in (0, 1)
+    ]
+    (loss, whole), (even, one), (odd, other) = [gradients(make(mesh), part) for part in (batch, *halves)]
+    assert even + odd == pytest.approx(loss, rel=1e-5)
+    assert min(even, odd) > 0.1 * loss
+    same({name: one[name] + other[name] for name in whole}, whole, 1.0)
+
+
 @pytest.mark.parametrize("teacher", [True, False])
 def test_masks_part_the_gradient(mesh: DeviceMesh, teacher: bool) -> None:
     """A sample's loss is the mean over its masked tokens, so the means of two parts make the mean of the whole."""

@@ -167,7 +167,8 @@ class World:
         for listener in (self.unix, self.abstract):
             listener.listen()
         self.signals: list[int] = []
-        resource.setrlimit(resource.RLIMIT_CORE, (resource.getrlimit(resource.RLIMIT_CORE)[1],) * 2)
+        self.core = resource.getrlimit(resource.RLIMIT_CORE)
+        resource.setrlimit(resource.RLIMIT_CORE, (self.core[1],) * 2)
         self.of_process = self.mine()
         signal.signal(signal.SIGUSR1, lambda number, _: self.signals.append(number))
 
@@ -208,6 +209,7 @@ class World:
         for each in (self.tcp, self.udp, self.unix, self.abstract):
             each.close()
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_CORE, self.core)
 
 
 @pytest.fixture(scope="module")
@@ -342,6 +344,12 @@ def f(x):
     with Sandbox(without=ALL) as sandbox:
         assert sandbox.call(source, "f", [1], PATIENT, allow_unsafe=True) == [Outcome(1)]
         assert descendants(sandbox.process.pid) == []
+
+
+def test_no_program_leaves_a_core(world: World) -> None:
+    with Sandbox(without=ALL) as sandbox:
+        limit = "import resource\ndef f(x): return resource.getrlimit(resource.RLIMIT_CORE)"
+        assert sandbox.call(limit, "f", [1], PATIENT, allow_unsafe=True) == [Outcome([0, 0])]
 
 
 def test_programs_inherit_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

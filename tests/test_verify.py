@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -135,12 +136,14 @@ def test_where_and_what_was_raised() -> None:
     assert re.match(r"SystemExit: 3 .*misbehaving.py:\d+\)$", str(short(left)))
 
 
-def test_prints_are_kept_from_the_console_and_shown_with_the_first_loss(capfd: pytest.CaptureFixture[str]) -> None:
+def test_prints_are_kept_from_the_console_and_shown_with_a_loss(capfd: pytest.CaptureFixture[str]) -> None:
     with pool() as verifier:
-        verdicts = judge(verifier, "yes", "prints_and_raises", "prints_and_raises")
-    first, second = sorted((str(short(said)) for said in verdicts[1:]), key=len, reverse=True)
-    assert first.endswith("; it has printed: 'the last words'")
-    assert "printed" not in second
+        right, *lost = judge(verifier, "yes", "prints_and_raises", "prints_and_raises")
+    assert short(right) == 1.0
+    assert [str(short(said)).rpartition("; ")[2] for said in lost] == [
+        "it has printed: 'the last words'",
+        "it has printed: 'the last words\\nthe last words'",
+    ]
     assert capfd.readouterr() == ("", "")
 
 
@@ -254,6 +257,22 @@ def test_close_ends_what_computes_and_what_starts() -> None:
         assert left_over() == []
 
 
+def test_a_crash_leaves_no_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although the run may leave one, in the folder where it works."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    monkeypatch.chdir(tmp_path)
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        with pool() as verifier:
+            aborted, limit = judge(verifier, "aborts", "tells_its_core_limit")
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert aborted == Lost("its process died (SIGABRT)")
+    assert isinstance(limit, Verdict)
+    assert limit.feedback == "(0, 0)"
+    assert list(tmp_path.iterdir()) == []
+
+
 class SelfTested(Misbehaving):
     def __init__(self, way: str, empty: str = "yes") -> None:
         super().__init__()
@@ -349,6 +368,7 @@ THIRTY: dict[str, Any] = {
     "interrupts": r"KeyboardInterrupt \(.*\)",
     "leaves": r"its process ended \(exit status 4\)",
     "crashes": r"its process died \(SIGSEGV\)",
+    "aborts": r"its process died \(SIGABRT\)",
     "kills_itself": r"its process died \(SIGKILL\)",
     "kills_its_group": r"its process died \(SIGKILL\)",
     "kills_its_guard": "(its process|closed the channel).*",

@@ -104,6 +104,11 @@ def hide_memory() -> None:
     _prctl(_DUMPABLE, 0)
 
 
+def leave_no_core() -> None:
+    """A process that crashes writes no file."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def forbid_new_privileges() -> None:
     _prctl(_NO_NEW_PRIVS, 1)
 

@@ -40,6 +40,7 @@ _FILE = "<answer>"
 def serve(descriptor: int, without: Collection[str]) -> None:
     """Answer the control socket until its other end is closed. `without` names layers to leave out."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored by who asks, it would be here, and how children end be lost
+    kernel.leave_no_core()
     for name in OFFERED.split():
         import_module(name)
     sys.path.clear()

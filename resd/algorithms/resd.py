@@ -129,8 +129,11 @@ class Algorithm(base.Algorithm[Settings]):
         return Observation(attempts, samples, metrics)
 
     def _question(self, attempt: Attempt) -> Question | None:
-        """What `Reflect` asks about an attempt; None if it has nothing to tag."""
-        silent = not self.settings.tag_successes or not len(self.playbook)
+        """What `Reflect` asks about an attempt as soon as it has a verdict; None if that is nothing, or not known yet.
+
+        Only the first success at a problem tags, and of a later sibling nobody can tell yet whether it is that.
+        """
+        silent = not self.settings.tag_successes or not len(self.playbook) or attempt.member > 0
         return None if attempt.passed and silent else self.reflector.question(attempt, self.playbook)
 
     def _solution(self, attempt: Attempt) -> str | None:

@@ -6,6 +6,7 @@ same data (`resd.dist`): generation and verification are shared out and merged.
 
 import copy
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from resd import dist, seeds
@@ -47,7 +48,7 @@ class Speech:
     ) -> list[Attempt]:
         """`group` drafts for each problem, in order; `draw` varies their random seeds."""
         return [
-            self.draft(problem, messages, f"{draw}/{problem.id}/{member}")
+            replace(self.draft(problem, messages, f"{draw}/{problem.id}/{member}"), member=member)
             for problem, messages in zip(problems, map(prompt, problems), strict=True)
             for member in range(group)
         ]

@@ -4,6 +4,7 @@ Names are the same everywhere. Only rank 0 writes; the others get a log that doe
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,10 +37,11 @@ class Log:
             self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def metrics(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl and one point of each TensorBoard curve."""
+        """One line of metrics.jsonl, null for what is no number, and one point of each TensorBoard curve."""
         if self.file is None or self.board is None:
             return
-        files.append(self.file, json.dumps({"step": step, "kind": kind, **values}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        files.append(self.file, json.dumps({"step": step, "kind": kind, **finite}, allow_nan=False) + "\n")
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
         self.board.flush()

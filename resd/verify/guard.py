@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -30,6 +31,7 @@ def main(run: int, channel_fd: int, control_fd: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no file in the folder of the run
     _prctl(_SUBREAPER, 1)
     channel, control = socket.socket(fileno=channel_fd), socket.socket(fileno=control_fd)
     output, theirs = os.pipe()

@@ -28,7 +28,6 @@ class Verifier:
         self.timeout = timeout
         self.closed = False
         self.pending = 0
-        self.shown = False
         self.waiting: SimpleQueue[tuple[int, bytes] | None] = SimpleQueue()
         self.found: SimpleQueue[tuple[int, Verdict | Lost] | Exception] = SimpleQueue()
         self.workers: list[Worker | None] = [None] * workers
@@ -134,9 +133,8 @@ class Verifier:
             self.workers[slot] = None
 
     def _show(self, lost: Lost, worker: Worker) -> Lost:
-        """The first loss shows what the verifier has printed."""
-        if not self.shown and (printed := worker.said()):
-            self.shown = True
+        """With what the verifier has printed, which may explain it."""
+        if printed := worker.said():
             return Lost(f"{lost.reason}; it has printed: {printed[-PRINTED:]!r}")
         return lost
 

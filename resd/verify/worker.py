@@ -69,7 +69,7 @@ class Worker:
     def ask(self, kind: str, data: bytes, seconds: float) -> dict[str, Any]:
         """The reply to a question of `serve.QUESTIONS`. Raises Gone."""
         self.number += 1
-        self.begun = False
+        self.begun, self.last_words = False, None
         self._send((self.number, kind, data), seconds)
         self._reply(seconds, "did not begin")
         self.begun = True
