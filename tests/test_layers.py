@@ -10,7 +10,7 @@ LAYER = {
     "manifest": 0, "lock": 0, "__init__": 0,
     "dist": 1, "stream": 1, "ranking": 1, "objectives": 1, "context": 1,
     "engine": 2, "model": 2,
-    "report": 3, "verify": 3, "pipeline": 3, "speech": 3, "writer": 3, "hindsight": 3, "run": 3, "guard": 3,
+    "report": 3, "verify": 3, "pipeline": 3, "speech": 3, "writer": 3, "hindsight": 3, "run": 3, "guard": 3, "alarm": 3,
     "batch": 3, "learner": 3, "evaluation": 3, "forgetting": 3, "checkpoint": 3, "shards": 3, "rundir": 3,
     "algorithms": 4,
     "config": 5, "commandline": 5, "session": 5, "services": 5, "train": 5, "evaluate": 5, "sweep": 5, "plan": 5,
