@@ -18,6 +18,7 @@ from resd import algorithms
 from resd.model import files
 from resd.settings import (
     ROOT,
+    AlarmSettings,
     AlgorithmSettings,
     CheckpointSettings,
     EngineSettings,
@@ -58,7 +59,7 @@ OmegaConf.register_new_resolver("ancestor", _ancestor, replace=True)
 class Config(Section):
     """Everything a run needs to know; `steps` counts updates (null: one pass over the stream).
 
-    `on_empty` is what happens to a run that cannot learn (`resd.guard`).
+    `on_empty` is what happens to a run that cannot learn (`resd.guard`), `on_alarm` to one that changes (`resd.alarm`).
     """
 
     steps: Positive | None
@@ -70,6 +71,7 @@ class Config(Section):
     epochs: Positive
     shuffle: bool
     on_empty: Literal["stop", "warn"]
+    on_alarm: Literal["say", "stop", "rollback"]
     progress: Literal["auto", "on", "off"]
     task: TaskSettings
     algorithm: SerializeAsAny[AlgorithmSettings]
@@ -83,6 +85,7 @@ class Config(Section):
     forgetting: ForgettingSettings
     checkpoints: CheckpointSettings
     verify: VerifySettings
+    alarm: AlarmSettings
 
     @field_validator("run_dir", "resume")
     @classmethod
@@ -196,7 +199,7 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
                 f"run_dir={run_dir} holds a run with {key}={old_values.get(key)}, not {new_values.get(key)}: "
                 "write the same, or choose another run_dir"
             )
-    ignored = ("run_dir", "resume", "progress", "on_empty")
+    ignored = ("run_dir", "resume", "progress", "on_empty", "on_alarm")
     return [f"{key}: {old_values.get(key)} -> {new_values.get(key)}" for key in changed if key not in ignored]
 
 

@@ -18,11 +18,12 @@ PATIENCE = 2  # updates without a usable reflection
 
 
 class Guard:
-    """Watches what the updates of a run have to learn from."""
+    """Watches what the updates of a run have to learn from; a run that does not `learn` needs no samples."""
 
-    def __init__(self, journal: Journal, on_empty: Literal["stop", "warn"]) -> None:
+    def __init__(self, journal: Journal, on_empty: Literal["stop", "warn"], learns: bool = True) -> None:
         self.journal = journal
         self.on_empty = on_empty
+        self.learns = learns
         self.updates = self.steps = self.mute = 0
 
     def check_prompts(
@@ -52,7 +53,7 @@ class Guard:
         self.mute += asked and not any(a.reflection and a.reflection.text for a in failed)
         losses = ", ".join(f"{events} x {name}" for name, events in self.journal.losses.items())
         step = self.journal.step
-        if losses and not any(_usable(sample) for sample in observed.samples):
+        if self.learns and losses and not any(_usable(sample) for sample in observed.samples):
             return self._say(f"update {step} has no sample to learn from ({losses})")
         if asked and self.mute == PATIENCE:
             return self._say(
@@ -63,7 +64,7 @@ class Guard:
 
     def conclude(self) -> None:
         """Raises UserError if no update of this process has moved the student."""
-        if self.updates and not self.steps:
+        if self.learns and self.updates and not self.steps:
             nothing = self._say(f"none of the {self.updates} updates had anything to learn from")
             if nothing:
                 raise UserError(nothing)

@@ -1,7 +1,7 @@
 """Builds what a run needs from its settings: objective, teacher, engine, and the memory check before them."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,10 +23,12 @@ from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
 from resd.observe.run import Run
 from resd.observe.speech import Speech
+from resd.observe.stream import Fingerprint
 from resd.report.journal import Journal
 from resd.report.log import Log
 from resd.settings import VllmSettings
 from resd.task import Task
+from resd.types import UserError
 from resd.verify import Verifier
 
 
@@ -123,3 +125,17 @@ def build_engine(settings: Config, chat: Chat, student: Policy | None = None) ->
 def longest(settings: Config) -> int:
     """Tokens of the longest prompt and response of any role."""
     return max(settings.rollout.max_prompt, settings.model.max_prompt) + settings.rollout.max_response
+
+
+def check_same_on_all_ranks(problems: Mapping[str, Fingerprint], settings: Config) -> None:
+    """Raises UserError on all ranks if they would not run the same program on the same data. Collective."""
+    same = settings.model_dump(mode="json", exclude={"run_dir", "progress"})  # rank 0's are everyone's
+    every = dist.gather({dist.rank(): {**problems, "configuration": same}})
+    for name in every[0]:
+        other = [rank for rank, told in every.items() if told.get(name) != every[0][name]]
+        if other:
+            what = "configuration" if name == "configuration" else f"{name} problems, or another order of them"
+            raise UserError(
+                f"process {other[0]} has another {what} than process 0: give all processes the same command and files, "
+                "and let the task return its problems in one order (no sets, no random numbers without a seed)"
+            )

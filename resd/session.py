@@ -1,16 +1,17 @@
 """One run from start to end: open its directory, loop over updates, evaluate, save, resume."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
 from rich.markup import escape
-from rich.table import Table
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import algorithms, config, dist
+from resd import algorithms, config, dist, files
+from resd.alarm import Alarm, Ring
 from resd.clock import Clock
 from resd.config import Config
 from resd.guard import Guard
@@ -23,11 +24,11 @@ from resd.model.load import check_context
 from resd.model.shard import layout
 from resd.observe.run import Run
 from resd.observe.speech import Speech
-from resd.observe.stream import Fingerprint, Stream, check_same_problems, fingerprint
+from resd.observe.stream import Stream, check_same_problems, fingerprint
 from resd.report import perf
 from resd.report.journal import Journal
 from resd.report.log import Log
-from resd.services import build_engine, build_objective, build_teacher, check_memory, longest
+from resd.services import build_engine, build_objective, build_teacher, check_memory, check_same_on_all_ranks, longest
 from resd.storage import checkpoint
 from resd.storage.checkpoint import Checkpoints
 from resd.storage.rundir import RunDir
@@ -70,7 +71,10 @@ class Session:
     def _open(self) -> dict[str, Any]:
         """Find where to go on; what `run.json` says of it. Nothing is changed yet."""
         settings = self.config
-        self.start, self.damaged = checkpoint.find(self.run_dir, settings.resume)
+        rollbacks = self.directory.rollbacks()
+        begun = [record["to"] for record in rollbacks if not record["done"]]
+        self.start, self.damaged = checkpoint.find(self.run_dir, settings.resume, *begun[-1:])
+        self.lr_scale = rollbacks[-1]["lr_scale"] if rollbacks else 1.0
         resumed: dict[str, Any] = {"step": 0, "interactions": 0, "evaluations": {}}
         self.changes: list[str] = []
         if self.start:
@@ -85,33 +89,26 @@ class Session:
         check_context(settings.model, longest(settings))
         check_memory(settings)
         chat = Chat(settings.model)
-        student = build_student(settings.model, settings.hardware, mesh, settings.seed)
         self.clock = Clock()
-        learner = Learner(
-            student,
-            build_teacher(settings, student, chat, mesh),
-            objective,
-            settings.optimizer,
-            settings.hardware,
-            pad_id=chat.pad_id,
-            clock=self.clock,
-        )
-        if self.start:
-            checkpoint.restore(self.start, learner)
-        self.evaluations: dict[str, dict[str, float]] = resumed["evaluations"]
-        if self.forgetting:
-            self.forgetting.restore(resumed.get("forgetting"), resumed["step"])
-        self.directory.begin(resumed["step"] if self.start else None, config.dump(settings))
+        self.learner: Learner | None = None
+        student = None
+        if algorithms.learns(settings.algorithm):
+            student = build_student(settings.model, settings.hardware, mesh, settings.seed)
+            teacher = build_teacher(settings, student, chat, mesh)
+            optimizer = settings.optimizer
+            self.learner = Learner(
+                student, teacher, objective, optimizer, settings.hardware, pad_id=chat.pad_id, clock=self.clock
+            )
+        self._take_up(resumed)
         self.log = Log(
             self.run_dir if dist.first() else None,
             talks=dist.first(),
             step=resumed["step"] if self.start else -1,
             progress=settings.progress,
         )
-        self.learner = learner
         self.journal = Journal(self.log)
-        self.journal.step, self.journal.interactions = resumed["step"], resumed["interactions"]
-        self.guard = Guard(self.journal, settings.on_empty)
+        self.guard = Guard(self.journal, settings.on_empty, self.learner is not None)
+        self.alarm = Alarm(settings.alarm)
         self.run = Run(
             task=task,
             model=settings.model,
@@ -124,7 +121,7 @@ class Session:
                 settings.seed,
             ),
             journal=self.journal,
-            learner=learner,
+            learner=self.learner,
             clock=self.clock,
             rollout=settings.rollout,
             seed=settings.seed,
@@ -132,10 +129,7 @@ class Session:
             peak_flops=perf.measure_flops(settings.hardware.device, self.dtype),
             pipelined=settings.engine.pipelined,
         )
-        self.run.sync()
-        self.algorithm = algorithms.build(self.run, settings.algorithm)
-        if self.start:
-            self.algorithm.restore(resumed["algorithm"])
+        self._go_on(resumed)
         self.checkpoints = Checkpoints(
             self.run_dir,
             keep=settings.checkpoints.keep,
@@ -144,11 +138,49 @@ class Session:
             say=lambda text: self.log.say(f"[red]{escape(text)}[/]"),
         )
 
+    def _take_up(self, resumed: dict[str, Any]) -> None:
+        """Load what `start` holds; then the directory ends where it does."""
+        if self.start and self.learner:
+            checkpoint.restore(self.start, self.learner)
+        self.evaluations: dict[str, dict[str, float]] = resumed["evaluations"]
+        if self.forgetting:
+            self.forgetting.restore(resumed.get("forgetting"), resumed["step"])
+        self.directory.begin(resumed["step"] if self.start else None, config.dump(self.config))
+
+    def _go_on(self, resumed: dict[str, Any]) -> None:
+        """Everything else is as it was then."""
+        self.journal.step, self.journal.interactions = resumed["step"], resumed["interactions"]
+        self.alarm.restore(resumed.get("alarm"))
+        self.algorithm = algorithms.build(self.run, self.config.algorithm)
+        if self.start:
+            self.algorithm.restore(resumed["algorithm"])
+        if self.learner:
+            lr = self.config.optimizer.lr * self.lr_scale
+            self.learner.settings = self.config.optimizer.model_copy(update={"lr": lr})
+            self.run.sync()
+
+    def _go_back(self, start: Path) -> None:
+        """To a checkpoint of this run, with a lower learning rate."""
+        self.lr_scale *= self.config.alarm.lr_factor
+        resumed = checkpoint.read_run(start)
+        self.directory.add_rollback(resumed["step"], self.lr_scale)
+        self.start = start
+        told = len(self.directory.notes)
+        self._take_up(resumed)
+        self.log.rewind(resumed["step"])
+        self._go_on(resumed)
+        for note in (f"going back to {start}, {self._rate()}", *self.directory.notes[told:]):
+            self.log.say(f"[yellow]{escape(note)}[/]")
+
+    def _rate(self) -> str:
+        return f"the learning rate is {self.lr_scale:.3g} times optimizer.lr={self.config.optimizer.lr}"
+
     def fit(self, steps: int) -> None:
         """Updates `run.step + 1` to `steps`, with evaluations and checkpoints between them."""
         self._announce(steps)
         self.guard.check_prompts(self.run, self.stream.problems, self.test, self.algorithm.prompt)
-        self.run.self_test(self.stream.problems[:4], self.algorithm.prompt)
+        if self.learner:
+            self.run.self_test(self.stream.problems[:4], self.algorithm.prompt)
         with self.directory.told():
             self._fit(steps)
             self.checkpoints.wait()
@@ -162,15 +194,19 @@ class Session:
             self._measure_forgetting()
             if self.config.evaluation.before:
                 self._evaluate()
-        for step in range(self.run.step + 1, steps + 1):
-            self.journal.step = step
+        while self.run.step < steps:
+            step = self.journal.step = self.run.step + 1
             observed = self.algorithm.update(self.stream.batch(step))
             empty = self.guard.check(observed)
             metrics = self.run.finish(observed.attempts, observed.metrics)
-            self.log.update(step, steps, metrics | self.clock.read())
+            rings = self.alarm.watch(step, metrics if observed.attempts else {})
+            self.log.update(step, steps, metrics | self.alarm.metrics | self.clock.read())
+            self.checkpoints.spared = self.alarm.before
             self.checkpoints.check()
             if empty:
                 raise UserError(empty)
+            if rings and self._changed(rings):
+                continue
             if observed.stop:
                 self.log.say(f"stopping after update {step}: {observed.stop}")
                 steps = step
@@ -180,8 +216,29 @@ class Session:
                 self._evaluate()
             if step == steps or _due(step, self.config.checkpoints.every):
                 self._save()
-            if step == steps:
-                break
+
+    def _changed(self, rings: Sequence[Ring]) -> bool:
+        """Say what rings; whether the run has gone back for it. Raises UserError if it is to end."""
+        self.checkpoints.wait()
+        dist.barrier()
+        step, since = self.run.step, min(ring.since for ring in rings)
+        before = [path for step, path in files.numbered(self.run_dir / "checkpoints").items() if step < since]
+        told = f"alarm in update {step}: {'; '.join(map(str, rings))}"
+        back = f"resume={before[-1]}" if before else "another run_dir (there is no older checkpoint)"
+        file = f"{self.run_dir}/attempts/step_{step:06d}.jsonl"
+        advice = f"look at {file}, and begin again with a lower optimizer.lr and {back}"
+        went_back = len(self.directory.rollbacks())
+        if self.config.on_alarm == "rollback" and before and went_back < self.config.alarm.rollbacks:
+            self.log.say(f"[red]{escape(told)}[/]")
+            self._go_back(before[-1])
+            return True
+        if self.config.on_alarm == "say":
+            self.log.say(f"[red]{escape(f'{told}; {advice}')}[/]")
+            return False
+        self._save()
+        self.checkpoints.wait()
+        gone = f" (went back {went_back} times)" if went_back else ""
+        raise UserError(f"{told}{gone}; {advice}; on_alarm=say goes on all the same")
 
     def _evaluate(self) -> None:
         metrics, _ = evaluate(
@@ -203,6 +260,7 @@ class Session:
                 "samples": self.config.evaluation.samples,
                 "problems": self.problems,
                 "forgetting": self.forgetting.base if self.forgetting else None,
+                "alarm": self.alarm.state(),
                 "algorithm": self.algorithm.state(),
             }
             self.checkpoints.save(self.run.step, self.learner, self.run.speech.chat, state)
@@ -210,8 +268,10 @@ class Session:
     def _announce(self, steps: int) -> None:
         name, where = self.config.algorithm.name, escape(str(self.run_dir))
         task = escape(self.config.task.name)
-        size = perf.parameters(self.learner.policy) / 1e6
-        self.log.say(f"[bold]{name}[/] on {task}: {size:.1f} M parameters, {dist.world()} process(es)")
+        size = (
+            f"{perf.parameters(self.learner.policy) / 1e6:.1f} M parameters" if self.learner else "nothing is trained"
+        )
+        self.log.say(f"[bold]{name}[/] on {task}: {size}, {dist.world()} process(es)")
         self.log.say(
             f"{self.stream.batch_size} problems x {self.config.algorithm.group} rollout(s) an update, {steps} updates; "
             f"run directory {where}"
@@ -220,6 +280,8 @@ class Session:
             self.log.say(f"[yellow]{escape(note)}[/]")
         if self.start:
             self.log.say(f"continuing after update {self.run.step} from {escape(str(self.start))}")
+        if self.lr_scale != 1:
+            self.log.say(f"[yellow]this run went back after an alarm: {self._rate()}[/]")
         for change in self.changes:
             self.log.say(f"[yellow]changed since this run began[/] {escape(change)}")
         if self.run.step >= steps:
@@ -232,15 +294,7 @@ class Session:
         best = self.checkpoints.link_best({"evaluations": self.evaluations, "samples": self.config.evaluation.samples})
         steps = sorted({min(map(int, self.evaluations)), max(map(int, self.evaluations))} | ({best} if best else set()))
         shown = {step: self.evaluations[str(step)] for step in steps if str(step) in self.evaluations}
-        table = Table(title="accuracy on the test split (%)", title_justify="left")
-        table.add_column("metric")
-        for step in shown:
-            table.add_column(f"update {step}" + (" (best)" if step == best else ""), justify="right")
-        for name in dict.fromkeys(name for metrics in shown.values() for name in metrics if "@" in name):
-            values = (metrics.get(name) for metrics in shown.values())  # a score may be younger than the run
-            texts = ["–" if value is None else f"{100 * value:.2f}" for value in values]
-            table.add_row(escape(name.removeprefix("eval/")), *texts)
-        self.log.console.print(table)
+        self.log.accuracy(shown, best)
         link = escape(str(self.run_dir / "best"))
         self.log.say(f"best checkpoint by rank sum: {link}; everything is in {escape(str(self.run_dir))}")
 
@@ -258,20 +312,6 @@ class Session:
             self.run.speech.engine.close()
         if not self.checkpoints.busy:  # else the end of the process lets go of the directory
             self.directory.close()
-
-
-def check_same_on_all_ranks(problems: Mapping[str, Fingerprint], settings: Config) -> None:
-    """Raises UserError on all ranks if they would not run the same program on the same data. Collective."""
-    same = settings.model_dump(mode="json", exclude={"run_dir", "progress"})  # rank 0's are everyone's
-    every = dist.gather({dist.rank(): {**problems, "configuration": same}})
-    for name in every[0]:
-        other = [rank for rank, told in every.items() if told.get(name) != every[0][name]]
-        if other:
-            what = "configuration" if name == "configuration" else f"{name} problems, or another order of them"
-            raise UserError(
-                f"process {other[0]} has another {what} than process 0: give all processes the same command and files, "
-                "and let the task return its problems in one order (no sets, no random numbers without a seed)"
-            )
 
 
 def _due(step: int, every: int) -> bool:

@@ -165,6 +165,17 @@ class CheckpointSettings(Section):
     keep: Positive
 
 
+class AlarmSettings(Section):
+    """Quantities are compared with their first `reference` updates (`resd.alarm`).
+
+    With `on_alarm=rollback` a run goes back at most `rollbacks` times, each with `lr_factor` of the learning rate.
+    """
+
+    reference: Annotated[int, Field(ge=4)]
+    rollbacks: Annotated[int, Field(ge=0)]
+    lr_factor: Annotated[float, Field(gt=0, lt=1)]
+
+
 class VerifySettings(Section):
     """`workers` processes a rank; an answer that takes longer than `timeout` seconds loses its sample."""
 

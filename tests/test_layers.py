@@ -11,6 +11,7 @@ LAYER = {
     "dist": 1, "objectives": 1, "context": 1,
     "engine": 2, "model": 2,
     "report": 3, "verify": 3, "observe": 3, "learn": 3, "measure": 3, "storage": 3, "guard": 3,
+    "alarm": 3,
     "algorithms": 4,
     "config": 5, "commandline": 5, "session": 5, "services": 5, "train": 5, "evaluate": 5, "sweep": 5, "plan": 5,
 }  # fmt: skip

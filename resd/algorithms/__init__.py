@@ -33,6 +33,11 @@ def settings(values: AlgorithmSettings | Mapping[str, Any]) -> AlgorithmSettings
     return module(str(values.get("name"))).Settings(**values)
 
 
+def learns(settings: AlgorithmSettings) -> bool:
+    """Whether it trains the student (`base.Algorithm.learns`)."""
+    return bool(module(settings.name).Algorithm.learns)
+
+
 def build(run: "Run", settings: AlgorithmSettings) -> "Algorithm[Any]":
     """The algorithm of these settings."""
     return module(settings.name).Algorithm(run, settings)

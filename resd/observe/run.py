@@ -198,7 +198,11 @@ class Run:
 
 
 def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:
-    """How the first tries of a batch went; what follows from another attempt does not count."""
+    """How the first tries of a batch went; what follows from another attempt does not count.
+
+    `response/entropy` is estimated from the sampled tokens, nats a token; `response/end_logprob` is the mean
+    log-probability of the tokens that ended a turn. Either is missing where there was none.
+    """
     attempts = [attempt for attempt in attempts if attempt.parent is None]
     count = max(1, len(attempts))
     verdicts = [attempt.verdict for attempt in attempts if attempt.verdict is not None]
@@ -208,4 +212,10 @@ def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:
         "train/reward": sum(v.reward for v in verdicts) / count,
         "response/length": sum(len(a.response_ids) for a in attempts) / count,
         "response/truncated": sum(a.truncated for a in attempts) / count,
+        **_mean("response/entropy", [-logprob for a in attempts for logprob in a.logprobs]),
+        **_mean("response/end_logprob", [a.logprobs[-1] for a in attempts if a.logprobs and not a.truncated]),
     }
+
+
+def _mean(name: str, values: Sequence[float]) -> dict[str, float]:
+    return {name: sum(values) / len(values)} if values else {}

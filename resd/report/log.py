@@ -13,6 +13,7 @@ from typing import Literal
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from resd import files
@@ -36,6 +37,13 @@ class Log:
         if run_dir is not None:
             self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
+    def rewind(self, step: int) -> None:
+        """Hide the curves that were drawn after update `step`; it goes on from there."""
+        if self.board is not None:
+            folder = self.board.log_dir
+            self.board.close()
+            self.board = SummaryWriter(folder, purge_step=step + 1)
+
     def metrics(self, step: int, kind: Kind, values: Mapping[str, float]) -> None:
         """One line of metrics.jsonl, null for what is no number, and one point of each TensorBoard curve."""
         if self.file is None or self.board is None:
@@ -53,8 +61,8 @@ class Log:
         shown = {
             "passed": f"{100 * values['train/per_task']:.1f}%",
             "cases": f"{100 * values['train/per_case']:.1f}%",
-            "loss": f"{values['loss']:.4f}",
-            "grad": f"{values['grad_norm']:.2f}",
+            "loss": f"{values['loss']:.4f}" if "loss" in values else None,
+            "grad": f"{values['grad_norm']:.2f}" if "grad_norm" in values else None,
             "length": f"{values['response/length']:.0f}",
             "playbook": f"{values['playbook/size']:.0f}" if "playbook/size" in values else None,
         }
@@ -80,6 +88,18 @@ class Log:
                 )
                 facts[-1] += f" ({change:+.1f}, 95 % interval {low:+.1f} to {high:+.1f})"
         self.say(f"[bold]{escape(task)} after update {step}[/]  {'  '.join(facts)}")
+
+    def accuracy(self, evaluations: Mapping[int, Mapping[str, float]], best: int | None) -> None:
+        """A table of evaluations by update."""
+        table = Table(title="accuracy on the test split (%)", title_justify="left")
+        table.add_column("metric")
+        for step in evaluations:
+            table.add_column(f"update {step}" + (" (best)" if step == best else ""), justify="right")
+        for name in dict.fromkeys(name for metrics in evaluations.values() for name in metrics if "@" in name):
+            values = (metrics.get(name) for metrics in evaluations.values())  # a score may be younger than the run
+            texts = ["–" if value is None else f"{100 * value:.2f}" for value in values]
+            table.add_row(escape(name.removeprefix("eval/")), *texts)
+        self.console.print(table)
 
     def say(self, text: str) -> None:
         """A line for people, in rich's markup: what is not ours must come escaped."""

@@ -45,6 +45,7 @@ def _record(step: int, attempt: Attempt) -> dict[str, Any]:
         "step": step,
         "id": attempt.id,
         "problem": attempt.problem.id,
+        "parent": attempt.parent.id if attempt.parent else None,
         "prompt": attempt.prompt_text,
         "response": attempt.response,
         "truncated": attempt.truncated,

@@ -2,8 +2,9 @@
 
 A checkpoint is written beside the training loop into a hidden folder and renamed when it is whole, so that a kill at
 any moment leaves only whole ones; `manifest.json`, its last file, has the checksums that resuming compares. `state/`
-has student, optimizer and teacher shards (torch DCP, float32) and `run.json`: playbook, solutions, counters. Random
-state and the stream's cursor are functions of the update's number. All ranks must see the same file system.
+has student, optimizer and teacher shards (torch DCP, float32) and `run.json`: playbook, solutions, counters, which are
+all of it where nothing is trained. Random state and the stream's cursor are functions of the update's number. All ranks
+must see the same file system.
 """
 
 import copy
@@ -40,8 +41,11 @@ SETTINGS = "resd.yaml"  # in `model/`: the run's configuration, which a copied o
 class Checkpoints:
     """The folder `checkpoints/` of a run and the link `best`.
 
-    `settings` is the run's configuration as YAML; `say` tells people something at once.
+    `settings` is the run's configuration as YAML; `say` tells people something at once. The latest one that is not
+    after `spared` stays, however many follow.
     """
+
+    spared: int | None = None
 
     def __init__(
         self, run_dir: Path, *, keep: int, dtype: torch.dtype, settings: str, say: Callable[[str], None]
@@ -56,28 +60,41 @@ class Checkpoints:
         self.thread = ThreadPoolExecutor(1)
         self.pending: Future[None] | None = None
 
-    def save(self, step: int, learner: Learner, chat: Chat, run: Mapping[str, Any]) -> None:
+    def save(self, step: int, learner: Learner | None, chat: Chat, run: Mapping[str, Any]) -> None:
         """Start saving; returns once nothing that training changes is needed any more. Collective."""
         self.wait()
-        record = json.dumps({"step": step, "format": FORMAT, **run})
+        record = json.dumps({"step": step, "format": FORMAT, "weights": learner is not None, **run})
         part = self.root / f".step_{step:06d}"
         if dist.first():
             shutil.rmtree(part, ignore_errors=True)
             part.mkdir()
         dist.barrier()
+        if learner is None:
+            self.pending = self.thread.submit(self._finish, step, part, None, {}, None, chat, record)
+            return
         weights = {name: w.to("cpu", self.dtype, copy=True) for name, w in full_tensors(learner.policy) if dist.first()}
         sharded = dcp.async_save(_state(learner), checkpoint_id=part / "state", process_group=self.group)
         self.pending = self.thread.submit(self._finish, step, part, sharded, weights, learner, chat, record)
 
     def _finish(
-        self, step: int, part: Path, sharded: Any, weights: dict[str, Tensor], learner: Learner, chat: Chat, record: str
+        self,
+        step: int,
+        part: Path,
+        sharded: Any,
+        weights: dict[str, Tensor],
+        learner: Learner | None,
+        chat: Chat,
+        record: str,
     ) -> None:
         try:
-            sharded.result()  # on rank 0 this means that all ranks have written
+            if sharded is not None:
+                sharded.result()  # on rank 0 this means that all ranks have written
             if not dist.first():
                 return
-            write_model(part / "model", weights, learner.policy.lm, chat)
-            files.replace(part / "model" / SETTINGS, self.settings)
+            (part / "state").mkdir(exist_ok=True)
+            if learner is not None:
+                write_model(part / "model", weights, learner.policy.lm, chat)
+                files.replace(part / "model" / SETTINGS, self.settings)
             files.replace(part / "state" / "run.json", record)
             manifest.write(part)
             files.sync_tree(part)
@@ -105,11 +122,12 @@ class Checkpoints:
         return f"everything up to update {whole[-1]} is kept," if whole else "nothing was saved before it,"
 
     def _prune(self, run: Mapping[str, Any]) -> None:
-        """Keep the latest ones and the best of those that exist by the rank-sum rule."""
+        """Keep the latest ones, the best of those that exist by the rank-sum rule, and the spared one."""
         best = self.link_best(run)
         steps = list(files.numbered(self.root))
+        spared = max((step for step in steps if self.spared is not None and step <= self.spared), default=None)
         for step in steps[: -self.keep]:
-            if step != best:
+            if step not in (best, spared):
                 shutil.rmtree(self.root / f"step_{step:06d}")
 
     def link_best(self, run: Mapping[str, Any]) -> int | None:
@@ -168,9 +186,9 @@ def _storage_fault(error: BaseException) -> str | None:
     return _storage_fault(inner) if inner is not None else None
 
 
-def find(run_dir: Path, resume: str) -> tuple[Path | None, list[str]]:
+def find(run_dir: Path, resume: str, latest: int | None = None) -> tuple[Path | None, list[str]]:
     """The checkpoint to continue from, and what is wrong with those after it: `auto` takes the latest whole one of this
-    run, `never` none, else it is a path. Collective.
+    run (none after update `latest`), `never` none, else it is a path. Collective.
 
     Raises UserError if the given one is damaged, or all of them.
     """
@@ -185,7 +203,8 @@ def find(run_dir: Path, resume: str) -> tuple[Path | None, list[str]]:
             )
         return given, []
     damaged: list[str] = []
-    found = dist.broadcast(list(files.numbered(run_dir / "checkpoints").values()))
+    numbered = files.numbered(run_dir / "checkpoints").items()
+    found = dist.broadcast([path for step, path in numbered if latest is None or step <= latest])
     for checkpoint in reversed(found):
         why = fault(checkpoint)
         if why is None:
@@ -204,7 +223,8 @@ def fault(checkpoint: Path) -> str | None:
     why = None
     try:
         run = read_run(checkpoint)
-        read_metadata(checkpoint / "state")
+        if run.get("weights", True):
+            read_metadata(checkpoint / "state")
         entries = manifest.read(checkpoint)
         why = manifest.damage(checkpoint, dict(dist.mine(list(entries.items())).values()))
     except FileNotFoundError:  # a checkpoint from before there were manifests is taken as it is

@@ -3,18 +3,22 @@
 Opening for a run that goes on after update `step` leaves nothing in it that comes later: rows, attempts and playbook
 events that the run will write again are cut off. If there are later checkpoints too (`resume=` an older one, or damaged
 ones), that branch is kept whole in `abandoned/after_step_…`, itself laid out as a run directory. A kill in between
-leaves a state from which the same command goes on. Rank 0 does all of it; `lock` says which owners it can keep apart.
+leaves a state from which the same command goes on. `rollbacks.json` says how a run went back by itself, and is written
+before it does. Rank 0 does all of it; `lock` says which owners it can keep apart.
 """
 
 import errno
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from resd import dist, files
 from resd.storage.lock import Lock
 from resd.types import UserError
 
+ROLLBACKS = "rollbacks.json"
 LOGS = ("metrics.jsonl", "playbook.jsonl")
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
@@ -38,6 +42,24 @@ class RunDir:
     def close(self) -> None:
         if self.lock is not None:
             self.lock.close()
+
+    def rollbacks(self) -> list[dict[str, Any]]:
+        """How the run went back so far: `to` which update, with what part of the learning rate (`lr_scale`), and
+        whether that is `done`. Collective."""
+        return dist.on_first(self._rollbacks)
+
+    def _rollbacks(self) -> list[dict[str, Any]]:
+        file = self.path / ROLLBACKS
+        try:
+            records = json.loads(file.read_bytes()) if file.exists() else []
+            return [{"to": int(r["to"]), "lr_scale": float(r["lr_scale"]), "done": bool(r["done"])} for r in records]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{file} is not what a run writes: restore it, or remove it") from None
+
+    def add_rollback(self, to: int, lr_scale: float) -> None:
+        """Note that the run goes back; a process that is killed before it has does so when it is started again."""
+        records = [*self.rollbacks(), {"to": to, "lr_scale": lr_scale, "done": False}]
+        dist.on_first(lambda: files.replace(self.path / ROLLBACKS, json.dumps(records)))
 
     def check(self, start: Path | None, step: int, *, fresh: bool) -> None:
         """Raises UserError if it holds another run than `start`, after update `step`, belongs to. Collective.
@@ -72,6 +94,9 @@ class RunDir:
                 if unread:
                     self.notes.append(f"{unread} line(s) of {self.path / name} could not be read and were dropped")
             files.replace(self.path / "config.yaml", settings)
+            records = self._rollbacks()
+            if any(not record["done"] for record in records):
+                files.replace(self.path / ROLLBACKS, json.dumps([{**record, "done": True} for record in records]))
 
     def _refuse_other_history(self, start: Path, step: int) -> None:
         """What the directory says of updates up to `step` is not what led to a checkpoint from elsewhere."""
