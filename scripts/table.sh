@@ -5,7 +5,8 @@
 #   METHODS="resd grpo" SEEDS="0" STEPS=16 scripts/table.sh
 #
 #   METHODS="opd opd_sampled opd_base opd_dialect" STEPS=8 EVERY=4 scripts/table.sh       # taught by RESD's seed 0
-#   METHODS="resd_fast grpo_fast srpo_fast rlsd_fast switch_fast" STEPS=24 scripts/table.sh # 32 rollouts an update each
+#   METHODS="resd_fast switch_fast" STEPS=24 EVERY=4 scripts/table.sh; METHODS=resd8_fast STEPS=8 scripts/table.sh
+#   METHODS="grpo_after srpo_after rlsd_after" STEPS=8 EVERY=4 scripts/table.sh # 128 rollouts an update
 #
 # Runs lie in runs/table/METHOD/seed_N; a finished one is left alone. The tables go to the terminal, the report to
 # runs/table/report.html.
@@ -39,13 +40,11 @@ overrides() {
         opd_sampled) printf 'algorithm=opd\nalgorithm.signal=sampled\nalgorithm.teacher.path=%s\n' "$TEACHER" ;;
         opd_base) printf 'algorithm=opd\nalgorithm.teacher.path=${model.path}\n' ;;
         opd_dialect) printf 'algorithm=opd\nalgorithm.teacher.path=%s\n' "$FOREIGNER" ;;
-        # a rate at which RESD is known to fall again
-        resd_fast) printf 'algorithm=resd\nbatch_size=32\n%s\n' "$FAST" ;;
-        resd4_fast | grpo_fast | srpo_fast | rlsd_fast)
-            local name=${1%_fast}
-            printf 'algorithm=%s\nalgorithm.group=4\nbatch_size=8\n%s\n' "${name%4}" "$FAST" ;;
-        switch_fast)
-            printf 'algorithm=switch\nalgorithm.first.group=4\nalgorithm.then.group=4\nbatch_size=8\n%s\n' "$FAST" ;;
+        # a rate at which RESD rises and falls again: what holds its level after 8 updates?
+        resd_fast | resd8_fast) printf 'algorithm=resd\n%s\n' "$FAST" ;;
+        switch_fast) printf 'algorithm=switch\nalgorithm.then.group=4\n%s\n' "$FAST" ;;
+        grpo_after | srpo_after | rlsd_after)
+            printf 'algorithm=%s\nalgorithm.group=4\nmodel.path=%s\n%s\n' "${1%_after}" "$OUT/resd8_fast/seed_$2/checkpoints/step_000008/model" "$FAST" ;;
         *) echo "unknown method $1: see scripts/table.sh" >&2; return 1 ;;
     esac
 }
@@ -54,7 +53,7 @@ FAST="optimizer.lr=1e-3"
 
 one() {
     local method=$1 seed=$2 folder="$OUT/$1/seed_$2" settings
-    mapfile -t settings < <(overrides "$method")
+    mapfile -t settings < <(overrides "$method" "$seed")
     [ -e "$folder/done" ] && return
     mkdir -p "$folder"
     "$PYTHON" -m resd.train "${settings[@]}" steps="$STEPS" evaluation.every="$EVERY" seed="$seed" run_dir="$folder" hardware.threads=1 \
