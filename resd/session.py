@@ -85,6 +85,7 @@ class Session:
         check_memory(settings)
         chat = Chat(settings.model)
         student = build_student(settings.model, settings.hardware, mesh, settings.seed)
+        chat.fit(len(student.output_embedding))
         self.clock = Clock()
         learner = Learner(
             student,
