@@ -15,7 +15,7 @@ from test_families import close, folder, generated, make, theirs
 from test_learner import HARDWARE
 from test_shard import settings
 from torch.distributed.device_mesh import DeviceMesh
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from resd.checkpoint import write_model
 from resd.model.build import build_student
@@ -331,6 +331,17 @@ def test_a_folder_that_is_a_little_odd_trains_as_hugging_face_computes_it(
         AutoTokenizer.from_pretrained(path).apply_chat_template(prompt, tokenize=False)
     )
     assert Chat(settings(saved)).eos_ids == chat.eos_ids
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_saved_model_says_its_precision(
+    dtype: torch.dtype, mesh: DeviceMesh, tiny_model: Path, tmp_path: Path
+) -> None:
+    chat, student = start(settings(tiny_model), mesh)
+    cast = {name: weight.to(dtype) for name, weight in full_tensors(student)}
+    write_model(tmp_path / "saved", cast, student.lm, chat)
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "saved", dtype="auto").dtype == dtype
+    assert start(settings(tmp_path / "saved"), mesh)[1].output_embedding.dtype == torch.float32
 
 
 ROPES: dict[str, dict[str, Any]] = {
