@@ -123,8 +123,14 @@ def leads(replica: int, replicas: int) -> bool:
     return rank() == replica * (world() // replicas)
 
 
+def meet(replicas: int) -> None:
+    """Make the groups in which ranks of one replica agree. All ranks of the world must come here, at work or not."""
+    if world() > replicas:
+        _group(world() // replicas)
+
+
 def agree(value: T, replica: int, replicas: int) -> T:
-    """The value of the replica's first rank on all its ranks. All ranks of the world must come here at least once."""
+    """The value of the replica's first rank on all its ranks, which must have met (`meet`)."""
     size = world() // replicas
     if size == 1:
         return value

@@ -38,6 +38,7 @@ def evaluation_session(settings: Config, task: Task, out: Path | None) -> Iterat
     if settings.hardware.threads is not None:
         torch.set_num_threads(settings.hardware.threads)
     chat = Chat(settings.model)
+    chat.fit(read_config(settings.model)["vocab_size"])
     log = Log(out if dist.first() else None, talks=dist.first(), progress=settings.progress)
     verifier = Verifier(task, settings.verify.workers, settings.verify.timeout)
     clock = Clock()

@@ -94,6 +94,7 @@ class Session:
         student = None
         if algorithms.learns(settings.algorithm):
             student = build_student(settings.model, settings.hardware, mesh, settings.seed)
+            chat.fit(len(student.output_embedding))
             teacher = build_teacher(settings, student, chat, mesh)
             optimizer = settings.optimizer
             self.learner = Learner(

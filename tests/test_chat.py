@@ -13,8 +13,10 @@ import tiny
 from hypothesis import given
 from hypothesis import settings as settings_of
 from hypothesis import strategies as st
+from test_models import complaint, start
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
+from torch.distributed.device_mesh import DeviceMesh
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from resd.model.chat import Chat
 from resd.settings import ModelSettings
@@ -236,3 +238,46 @@ def test_a_schema_waits_for_the_end_of_thinking() -> None:
     assert not chat("bytes_qwen").thinking_opened
     assert chat_of(byte_level(), QWEN, enable_thinking=False).guidance == "from the start"
     assert chat_of(tiny.tokenizer(), OPENED).guidance == "never"  # the tags are no tokens
+
+
+def with_added(path: Path, token: str, special: bool, template: str = tiny.TEMPLATE, **names: str) -> Path:
+    """The tokenizer has one token more than the model has rows (tiny's has one row to spare)."""
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer.add_tokens(["unused"])
+    tokenizer.add_tokens([token], special_tokens=special)
+    tokenizer.chat_template = template
+    for name, value in names.items():
+        setattr(tokenizer, name, value)
+    tokenizer.save_pretrained(path)
+    return path
+
+
+ADDED: dict[str, tuple[str, bool, dict[str, str]]] = {
+    "the template writes it": ("<tool>", True, {"template": tiny.TEMPLATE.replace("assistant\n", "assistant\n<tool>")}),
+    "a text may have it": ("stone", False, {}),
+    "it ends a turn": ("<end>", True, {"eos_token": "<end>"}),
+}
+
+
+@pytest.mark.parametrize("kind", ADDED)
+def test_a_token_without_a_row_is_refused(kind: str, mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:
+    token, special, changes = ADDED[kind]
+    path = with_added(shutil.copytree(tiny_model, tmp_path / "model"), token, special, **changes)
+    if "eos_token" in changes:
+        (path / "generation_config.json").unlink()
+    assert f"has the token '{token}' (260) in its tokenizer and 260 rows of embeddings" in complaint(path, mesh)
+
+
+def test_a_token_that_nobody_needs_may_lack_its_row(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:
+    """As that for pictures in a model of text; and padding with it is padding with another."""
+    path = with_added(shutil.copytree(tiny_model, tmp_path / "model"), "<image>", True, pad_token="<image>")
+    chat, _ = start(settings(path), mesh)
+    assert (chat.eos_ids, chat.pad_id) == ([2], 2)
+    assert max(chat.ids([{"role": "user", "content": "<image>"}])) < 260
+    picky = "{% if messages[0].role == 'system' %}<image>{% endif %}" + tiny.TEMPLATE
+    (path / "chat_template.jinja").write_text(picky)
+    chat, _ = start(settings(path), mesh)
+    user = {"role": "user", "content": "a"}
+    chat.check([[user]])
+    with pytest.raises(UserError, match="has the token '<image>'"):
+        chat.check([[user], [{"role": "system", "content": "b"}, user]])

@@ -4,6 +4,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from tiny import model
 from torch.distributed.device_mesh import DeviceMesh
 from verifier_tasks import Echo
 
+from resd import dist
 from resd.config import CONF, validate
 from resd.engine.transformers import TransformersEngine
 from resd.observe.pipeline import Pipeline
@@ -101,6 +103,19 @@ def test_questions_join_while_a_long_response_decodes() -> None:
     assert outcomes[1].answer is not None
     assert outcomes[1].answer.ids == alone.ids
     assert torch.allclose(torch.tensor(outcomes[1].answer.logprobs), torch.tensor(alone.logprobs), atol=1e-5)
+
+
+def test_a_replica_without_work_meets_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process groups are made by all ranks together: one that waits for its first question would keep the rest."""
+    made: list[int] = []
+    monkeypatch.setattr(dist, "world", lambda: 4)
+    monkeypatch.setattr(dist, "_group", made.append)
+    idle: Any = SimpleNamespace(replica=1, replicas=2, generate=lambda *_: iter(()))
+    assert Pipeline(idle, idle, {}, lambda attempt: None).run({}, lambda *_: None, lambda: None) == {}
+    assert made == [2]
+    idle.replicas = 4
+    Pipeline(idle, idle, {}, lambda attempt: None)
+    assert made == [2]  # ranks that are engines of their own need no group
 
 
 def test_short_answers_do_not_wait_for_the_long_one() -> None:

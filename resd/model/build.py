@@ -75,7 +75,7 @@ def blank(model: ModelSettings, student: Policy, device: str, dtype: torch.dtype
     """A whole model in `dtype` on `device` that waits for its weights; what can be computed is the student's."""
     lm = outline(model, dtype).to_empty(device=device)
     lm.tie_weights()
-    buffers = dict(student.lm.named_buffers())
-    for name, buffer in lm.named_buffers():
+    buffers = dict(student.lm.named_buffers(remove_duplicate=False))
+    for name, buffer in lm.named_buffers(remove_duplicate=False):
         buffer.data = buffers[name].detach().to(device, copy=True)
     return lm

@@ -6,7 +6,7 @@ What a message says is text, whatever it spells: only the template writes contro
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from jinja2 import TemplateError
 from tokenizers import Tokenizer
@@ -33,6 +33,7 @@ class Chat:
         self.enable_thinking = settings.enable_thinking
         if self.tokenizer.chat_template is None:
             raise UserError(f"model.path={settings.path} has no chat template: add chat_template.jinja to the folder")
+        self.rows: int | None = None  # of the model's embeddings
         self.eos_ids = self._end_of_turn()
         self.pad_id: int = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.eos_ids[0]
         self.controls = {
@@ -69,11 +70,33 @@ class Chat:
                 return "from the start"
         return "after thinking" if {OPEN, CLOSE} <= self.tokenizer.get_vocab().keys() else "never"
 
+    def fit(self, rows: int) -> None:
+        """Keep to the tokens of which a model with `rows` rows of embeddings has one.
+
+        Raises UserError where a text, the template or the end of a turn needs another one.
+        """
+        self.rows = rows
+        self.eos_ids = [id for id in self.eos_ids if id < rows] or self._refuse(self.eos_ids[0])
+        self.pad_id = self.pad_id if self.pad_id < rows else self.eos_ids[0]
+        for text, id in self.tokenizer.get_vocab().items():
+            if id >= rows and text not in self.controls:
+                self._refuse(id)
+        self.check([[{"role": "user", "content": ""}]])
+
     def check(self, prompts: Iterable[Messages]) -> None:
         """Raises UserError if the template cannot render a conversation like these: one of each order of roles."""
         examples = {tuple(message["role"] for message in prompt): prompt for prompt in prompts}
         for example in examples.values():
-            self.render(example)
+            highest = max(self.ids(example))
+            if self.rows is not None and highest >= self.rows:
+                self._refuse(highest)
+
+    def _refuse(self, id: int) -> NoReturn:
+        token = self.tokenizer.convert_ids_to_tokens(id)
+        raise UserError(
+            f"model.path={self.path} has the token {token!r} ({id}) in its tokenizer and {self.rows} rows of "
+            "embeddings, none for it: give the tokenizer of this model, or a model that was resized for it"
+        )
 
     def render(self, messages: Messages) -> str:
         """The prompt as text to look at, ending with the generation header. `ids` is what a model reads.

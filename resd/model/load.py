@@ -23,8 +23,18 @@ def read_config(settings: ModelSettings) -> dict[str, Any]:
 
 
 def check_context(settings: ModelSettings, longest: int) -> None:
-    """Raises UserError if the model cannot hold `longest` tokens."""
-    limit = getattr(_config(settings), "max_position_embeddings", None) or longest
+    """Raises UserError if the model cannot hold `longest` tokens, or turns them otherwise in long texts."""
+    config = _config(settings)
+    limit = getattr(config, "max_position_embeddings", None) or longest
+    ropes = getattr(config, "rope_parameters", None) or {}
+    for rope in (ropes, *(part for part in ropes.values() if isinstance(part, dict))):
+        short = rope.get("original_max_position_embeddings") or limit
+        if rope.get("rope_type") == "longrope" and longest > short:
+            raise UserError(
+                f"model.path={settings.path} has rope_type=longrope, which turns all tokens of a batch otherwise once "
+                f"one text is longer than {short} tokens, and prompts and responses may have {longest}: "
+                "lower model.max_prompt, rollout.max_prompt or rollout.max_response"
+            )
     if longest > limit:
         raise UserError(
             f"prompts and responses of {longest} tokens do not fit into the {limit} of model.path={settings.path}: "

@@ -64,7 +64,7 @@ def fill(policy: Policy, lm: Any | None, mesh: DeviceMesh) -> None:
         else:
             torch_dist.broadcast(whole, src=0)
             own.data = whole
-        if given:
+        if given and isinstance(given[name], torch.nn.Parameter):
             given[name].data = torch.empty(0)
 
 
@@ -78,8 +78,11 @@ def copy_shards(policy: Policy, source: Policy) -> None:
 
 
 def named_tensors(lm: Any) -> dict[str, Tensor]:
-    """Parameters, tied ones once, and buffers, which are not part of a state dictionary if they can be computed."""
-    return {**dict(lm.named_parameters()), **dict(lm.named_buffers())}
+    """Parameters, tied ones once, and buffers, which are not part of a state dictionary if they can be computed.
+
+    Buffers are there under each of their names: a scaled rotary embedding shares some once it has been used.
+    """
+    return {**dict(lm.named_parameters()), **dict(lm.named_buffers(remove_duplicate=False))}
 
 
 def reshard(policy: Policy) -> None:

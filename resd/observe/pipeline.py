@@ -42,6 +42,7 @@ class Pipeline:
         self.unjudged: set[int] = set()
         self.order = list(attempts)  # the attempt behind each of the engine's numbers, questions included
         self.leads = dist.leads(engine.replica, engine.replicas)
+        dist.meet(engine.replicas)  # here, because a replica may have nothing to agree on later
 
     def run(
         self, requests: Mapping[int, Request], fill: Callable[[Attempt, Completion], None], advance: Callable[[], None]
