@@ -8,7 +8,7 @@ ROOT = Path(__file__).parent.parent
 LAYER = {
     "types": 0, "task": 0, "thinking": 0, "settings": 0, "seeds": 0, "clock": 0, "process": 0, "files": 0,
     "manifest": 0, "lock": 0, "__init__": 0,
-    "dist": 1, "stream": 1, "ranking": 1, "objectives": 1, "context": 1,
+    "dist": 1, "address": 1, "stream": 1, "ranking": 1, "objectives": 1, "context": 1,
     "engine": 2, "model": 2,
     "report": 3, "verify": 3, "pipeline": 3, "speech": 3, "writer": 3, "hindsight": 3, "run": 3, "guard": 3, "alarm": 3,
     "batch": 3, "learner": 3, "evaluation": 3, "forgetting": 3, "checkpoint": 3, "shards": 3, "rundir": 3,
