@@ -20,6 +20,7 @@ from resd.settings import (
     ROOT,
     AlarmSettings,
     AlgorithmSettings,
+    AuthorSettings,
     CheckpointSettings,
     EngineSettings,
     EvaluationSettings,
@@ -29,6 +30,7 @@ from resd.settings import (
     ModelSettings,
     OptimizerSettings,
     Positive,
+    RemoteSettings,
     SamplingSettings,
     Section,
     TaskSettings,
@@ -86,6 +88,8 @@ class Config(Section):
     checkpoints: CheckpointSettings
     verify: VerifySettings
     alarm: AlarmSettings
+    author: AuthorSettings
+    remote: RemoteSettings
 
     @field_validator("run_dir", "resume")
     @classmethod
@@ -105,6 +109,11 @@ class Config(Section):
         looks_local = path.startswith((".", "/")) or Path(path).exists()
         if looks_local and (problem := files.problem(Path(path))):
             raise ValueError(f"model.path={path} {problem}")
+        author, teacher = self.author.path, self.algorithm.teacher
+        if author is not None and Path(author).exists() and (problem := files.problem(Path(author))):
+            raise ValueError(f"author.path={author} {problem}")
+        if teacher is not None and teacher.url is not None and self.rollout.temperature != 1:
+            raise ValueError("algorithm.teacher.url answers at temperature 1: write rollout.temperature=1.0")
         if self.model.prompts == "compact" and self.model.output_format != "lines":
             raise ValueError("model.prompts=compact is written for lines: write model.output_format=lines")
         if self.hardware.compile and self.model.attention != "sdpa":

@@ -9,6 +9,7 @@ import torch
 from torch.distributed.device_mesh import DeviceMesh
 
 from resd import dist, plan
+from resd.address import Address
 from resd.clock import Clock
 from resd.config import Config
 from resd.engine.base import Engine
@@ -19,14 +20,16 @@ from resd.model.chat import Chat
 from resd.model.external import check_vocabulary
 from resd.model.hidden import Policy
 from resd.model.load import load_model, read_config
+from resd.model.remote import RemoteTeacher
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
 from resd.observe.run import Run
 from resd.observe.speech import Speech
 from resd.observe.stream import Fingerprint
+from resd.observe.writer import Author
 from resd.report.journal import Journal
 from resd.report.log import Log
-from resd.settings import VllmSettings
+from resd.settings import ModelSettings, VllmSettings
 from resd.task import Task
 from resd.types import UserError
 from resd.verify import Verifier
@@ -67,7 +70,9 @@ def check_memory(settings: Config) -> None:
     processes, host = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), plan.main_memory()
     cuda = settings.hardware.device == "cuda"
     free, device = torch.cuda.mem_get_info() if cuda else (host // processes, 0)
-    says = plan.check(shape, settings, dist.world(), plan.Room(device, free, host, processes))
+    author = author_model(settings)
+    written = None if author is None else plan.Shape.of(read_config(author))
+    says = plan.check(shape, settings, dist.world(), plan.Room(device, free, host, processes), written)
     dist.barrier()  # all have looked before one takes anything
     if dist.first():
         print(says, flush=True)
@@ -85,7 +90,7 @@ def build_objective(settings: Config) -> Objective:
 def build_teacher(settings: Config, student: Policy, chat: Chat, mesh: DeviceMesh) -> Teacher | None:
     """Who scores, or None for algorithms without a teacher."""
     wanted = settings.algorithm.teacher
-    if wanted is None:
+    if wanted is None or wanted.url is not None:
         return None
     if wanted.path is not None:
         model = settings.model.model_copy(update={"path": wanted.path, "lora": None})
@@ -98,9 +103,57 @@ def build_teacher(settings: Config, student: Policy, chat: Chat, mesh: DeviceMes
     return Teacher(policy, wanted.kind, wanted.rate)
 
 
-def build_engine(settings: Config, chat: Chat, student: Policy | None = None) -> Engine:
-    """Who generates: with the weights of `model.path`, or, where there is a student, with those of the first sync."""
-    engine, device = settings.engine, settings.hardware.device
+def open_teacher(settings: Config, chat: Chat) -> RemoteTeacher | None:
+    """The teacher at an address, if it is at one. Raises UserError on all ranks if it cannot teach. Collective."""
+    wanted = settings.algorithm.teacher
+    if wanted is None or wanted.url is None:
+        return None
+    objective = settings.algorithm.objective
+    top = objective.top_k if objective is not None and settings.algorithm.compares else 1
+    address = Address("algorithm.teacher", wanted.url, wanted.model, settings.remote)
+    teacher = RemoteTeacher(address, top, read_config(settings.model)["vocab_size"])
+    address.model = dist.on_first(lambda: teacher.check(chat, longest(settings)))
+    return teacher
+
+
+def open_author(settings: Config) -> Address | None:
+    """The author's address, if it is at one. Raises UserError on all ranks if it does not answer. Collective."""
+    wanted = settings.author
+    if wanted.url is None:
+        return None
+    address = Address("author", wanted.url, wanted.model, settings.remote)
+    address.model = dist.on_first(lambda: address.open()["id"])
+    return address
+
+
+def author_model(settings: Config) -> ModelSettings | None:
+    """The local model that writes in the student's place, if there is one."""
+    path = settings.author.path
+    return None if path is None else settings.model.model_copy(update={"path": path, "lora": None})
+
+
+def build_author(settings: Config, student: Speech, address: Address | None) -> Author | None:
+    """Who writes in the student's place, or None."""
+    model = author_model(settings)
+    if model is None:
+        return None if address is None else Author(settings.author, address)
+    theirs = settings.model_copy(update={"model": model})
+    chat = Chat(model)
+    return Author(settings.author, student.voiced_by(chat, build_engine(theirs, chat, limit=longest_written(settings))))
+
+
+def longest_written(settings: Config) -> int:
+    """Tokens of the longest prompt and answer of an author."""
+    author = settings.author
+    return (author.max_prompt or settings.model.max_prompt) + (author.max_response or settings.rollout.max_response)
+
+
+def build_engine(settings: Config, chat: Chat, student: Policy | None = None, limit: int | None = None) -> Engine:
+    """Who generates up to `limit` tokens, prompt included (None: what the roles of the run need).
+
+    With the weights of `model.path`, or, where there is a student, with those of the first sync.
+    """
+    engine, device, limit = settings.engine, settings.hardware.device, limit or longest(settings)
     if isinstance(engine, VllmSettings):
         from resd.engine.vllm import VllmEngine
 
@@ -108,7 +161,7 @@ def build_engine(settings: Config, chat: Chat, student: Policy | None = None) ->
             settings.model.path,
             engine,
             eos_ids=chat.eos_ids,
-            max_length=longest(settings),
+            max_length=limit,
             device=device,
             guidance=chat.guidance,
         )
@@ -117,7 +170,7 @@ def build_engine(settings: Config, chat: Chat, student: Policy | None = None) ->
         blank(settings.model, student, device, dtype) if student else load_model(settings.model),
         eos_ids=chat.eos_ids,
         max_batch=engine.max_batch,
-        max_length=longest(settings),
+        max_length=limit,
         dtype=dtype,
         device=device,
     )

@@ -10,7 +10,7 @@ import torch
 from rich.markup import escape
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import algorithms, config, dist, files
+from resd import algorithms, config, dist, files, services
 from resd.alarm import Alarm, Ring
 from resd.clock import Clock
 from resd.config import Config
@@ -28,7 +28,6 @@ from resd.observe.stream import Stream, check_same_problems, fingerprint
 from resd.report import perf
 from resd.report.journal import Journal
 from resd.report.log import Log
-from resd.services import build_engine, build_objective, build_teacher, check_memory, check_same_on_all_ranks, longest
 from resd.storage import checkpoint
 from resd.storage.checkpoint import Checkpoints
 from resd.storage.rundir import RunDir
@@ -53,8 +52,8 @@ class Session:
         self.problems = {"training": fingerprint(task, stream.problems), "test": fingerprint(task, test)}
         if forgetting:
             self.problems["forgetting"] = fingerprint(forgetting.task, forgetting.problems)
-        check_same_on_all_ranks(self.problems, settings)
-        objective = build_objective(settings)
+        services.check_same_on_all_ranks(self.problems, settings)
+        objective = services.build_objective(settings)
         if settings.hardware.threads is not None:
             torch.set_num_threads(settings.hardware.threads)
         self.dtype = getattr(torch, settings.hardware.dtype)
@@ -86,20 +85,21 @@ class Session:
 
     def _build(self, task: Task, mesh: DeviceMesh, objective: Any, resumed: dict[str, Any]) -> None:
         settings = self.config
-        check_context(settings.model, longest(settings))
-        check_memory(settings)
+        check_context(settings.model, services.longest(settings))
+        if author := services.author_model(settings):
+            check_context(author, services.longest_written(settings))
         chat = Chat(settings.model)
+        remote, address = services.open_teacher(settings, chat), services.open_author(settings)
+        services.check_memory(settings)
         self.clock = Clock()
         self.learner: Learner | None = None
         student = None
         if algorithms.learns(settings.algorithm):
             student = build_student(settings.model, settings.hardware, mesh, settings.seed)
             chat.fit(len(student.output_embedding))
-            teacher = build_teacher(settings, student, chat, mesh)
-            optimizer = settings.optimizer
-            self.learner = Learner(
-                student, teacher, objective, optimizer, settings.hardware, pad_id=chat.pad_id, clock=self.clock
-            )
+            teacher = services.build_teacher(settings, student, chat, mesh)
+            setting = (settings.optimizer, settings.hardware)
+            self.learner = Learner(student, teacher, objective, *setting, pad_id=chat.pad_id, clock=self.clock)
         self._take_up(resumed)
         self.log = Log(
             self.run_dir if dist.first() else None,
@@ -110,17 +110,13 @@ class Session:
         self.journal = Journal(self.log)
         self.guard = Guard(self.journal, settings.on_empty, self.learner is not None)
         self.alarm = Alarm(settings.alarm)
+        verifier = Verifier(task, settings.verify.workers, settings.verify.timeout)
+        engine = services.build_engine(settings, chat, student)
+        speech = Speech(chat, engine, verifier, self.log, self.clock, settings.seed)
         self.run = Run(
             task=task,
             model=settings.model,
-            speech=Speech(
-                chat,
-                build_engine(settings, chat, student),
-                Verifier(task, settings.verify.workers, settings.verify.timeout),
-                self.log,
-                self.clock,
-                settings.seed,
-            ),
+            speech=speech,
             journal=self.journal,
             learner=self.learner,
             clock=self.clock,
@@ -129,6 +125,8 @@ class Session:
             directory=self.run_dir if dist.first() else None,
             peak_flops=perf.measure_flops(settings.hardware.device, self.dtype),
             pipelined=settings.engine.pipelined,
+            author=services.build_author(settings, speech, address),
+            remote=remote,
         )
         self._go_on(resumed)
         self.checkpoints = Checkpoints(
@@ -311,6 +309,8 @@ class Session:
         if kind is None:
             self.checkpoints.close()
             self.run.speech.engine.close()
+            if self.run.author is not None:
+                self.run.author.close()
         if not self.checkpoints.busy:  # else the end of the process lets go of the directory
             self.directory.close()
 

@@ -5,6 +5,7 @@ place. An algorithm adds its own keys by subclassing `AlgorithmSettings` in its 
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,6 +20,13 @@ def _shipped(path: str) -> str:
     return str(beside) if not Path(path).is_dir() and beside.is_dir() else path
 
 
+def _address(url: str) -> str:
+    if not re.match(r"https?://[^/\s]", url):
+        raise ValueError(f"{url} is no address: write http://HOST:PORT/v1")
+    return url.rstrip("/")
+
+
+Url = Annotated[str, AfterValidator(_address)]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
@@ -166,14 +174,45 @@ class CheckpointSettings(Section):
 
 
 class AlarmSettings(Section):
-    """Quantities are compared with their first `reference` updates (`resd.alarm`).
-
-    With `on_alarm=rollback` a run goes back at most `rollbacks` times, each with `lr_factor` of the learning rate.
-    """
+    """Quantities are compared with their first `reference` updates (`resd.alarm`). With `on_alarm=rollback` a run goes
+    back at most `rollbacks` times, each with `lr_factor` of the learning rate."""
 
     reference: Annotated[int, Field(ge=4)]
     rollbacks: Annotated[int, Field(ge=0)]
     lr_factor: Annotated[float, Field(gt=0, lt=1)]
+
+
+class RemoteSettings(Section):
+    """Patience with an address: seconds for an answer, tries after the first, requests at once of a process."""
+
+    timeout: Annotated[float, Field(gt=0)]
+    retries: Annotated[int, Field(ge=0)]
+    at_once: Positive
+
+
+class AuthorSettings(Section):
+    """Who writes reflections, tags and curation: another model in the folder `path`, or one at the address `url` under
+    the name `model` (null: the first one there); with neither, the student. Null limits are the algorithm's.
+    """
+
+    path: Annotated[str, AfterValidator(_shipped)] | None
+    url: Url | None
+    model: str | None
+    max_prompt: Positive | None
+    max_response: Positive | None
+    temperature: Annotated[float, Field(gt=0)] | None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None
+
+    @model_validator(mode="after")
+    def _one(self) -> "AuthorSettings":
+        if self.path is not None and self.url is not None:
+            raise ValueError("author.path and author.url name two authors: write one of them")
+        return self
+
+    def limits(self, otherwise: SamplingSettings) -> SamplingSettings:
+        """How it is sampled where the algorithm would sample the student as `otherwise`."""
+        own = {name: getattr(self, name) for name in SamplingSettings.model_fields}
+        return otherwise.model_copy(update={name: value for name, value in own.items() if value is not None})
 
 
 class VerifySettings(Section):
@@ -213,18 +252,28 @@ class LossSettings(Section):
 class TeacherSettings(Section):
     """Weights that score: `frozen` the initial ones, `ema` a moving average in float32, `live` the student's own.
 
-    `external` are those of another model, `path`, with the student's vocabulary.
+    `external` are those of another model with the student's vocabulary: in the folder `path`, or served at the address
+    `url` under the name `model` (null: the first one there).
     """
 
     kind: Literal["frozen", "ema", "live", "external"]
     rate: Fraction = 0.0
     path: Annotated[str, AfterValidator(_shipped)] | None = None
+    url: Url | None = None
+    model: str | None = None
 
     @model_validator(mode="after")
     def _whose(self) -> "TeacherSettings":
-        if (self.kind == "external") != (self.path is not None):
-            raise ValueError("teacher.path names an external teacher: write teacher.kind=external and teacher.path=…")
+        if [self.path, self.url].count(None) != 2 - (self.kind == "external"):
+            raise ValueError(
+                "write teacher.kind=external and one of teacher.path=…, teacher.url=…, or none of the three"
+            )
         return self
+
+    @property
+    def weighs(self) -> bool:
+        """Whether this run holds weights of its own for it."""
+        return self.kind != "live" and self.url is None
 
 
 class SuccessWeighting(Section):
@@ -243,6 +292,21 @@ class AlgorithmSettings(Section):
     objective: ObjectiveSettings | None = None
     policy_gradient: PolicyGradientSettings | None = None
     teacher: TeacherSettings | None = None
+
+    @property
+    def compares(self) -> bool:
+        """Whether the objective has a part in it."""
+        return self.objective is not None
+
+    @model_validator(mode="after")
+    def _answerable(self) -> "AlgorithmSettings":
+        objective = self.objective if self.teacher and self.teacher.url and self.compares else None
+        if objective and (objective.select == "student" or objective.support == "full"):
+            raise ValueError(
+                "algorithm.teacher.url tells no more than its own likeliest tokens: write "
+                "algorithm.objective.select=teacher and algorithm.objective.support=tail"
+            )
+        return self
 
 
 class TeacherPromptSettings(Section):

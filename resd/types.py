@@ -5,6 +5,7 @@ without torch. Dimension letters used across the project: `P` problems, `A` atte
 `V` vocabulary, `D` hidden.
 """
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -136,6 +137,16 @@ class Attempt:
         return self.verdict is not None and self.verdict.passed
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a teacher elsewhere says of a response of T tokens, in nats: `logprobs` of the tokens, and the K likeliest
+    tokens at the place of each with their log-probabilities, flat [T * K], ids in order of probability."""
+
+    logprobs: "array[float]"
+    top_ids: "array[int]"
+    top_logprobs: "array[float]"
+
+
 @dataclass(slots=True)
 class Sample:
     """What the learner eats; it is blind to the algorithm that made it. T is the length of `response_ids`.
@@ -149,7 +160,8 @@ class Sample:
     `advantage` and `pull` are one number, or one a token. `sampled_logprobs` are the engine's, None where the response
     is somebody else's (its importance weight is 1); `old_logprobs` the trainer's before the first of several optimizer
     steps. `mask` says which tokens count, also in the normaliser; None means all. The learner leaves `token_loss`, the
-    divergence at each response token in nats before any weight; None without a teacher.
+    divergence at each response token in nats before any weight; None without a teacher. `told` is the answer of a
+    teacher that is not here; the learner's own reads `teacher_prompt_ids`.
     """
 
     prompt_ids: Sequence[int]
@@ -162,6 +174,7 @@ class Sample:
     old_logprobs: Sequence[float] | None = None
     token_loss: Sequence[float] | None = None
     pull: float | Sequence[float] = 1.0
+    told: Told | None = None
 
     @property
     def demonstrates(self) -> bool:

@@ -1,11 +1,15 @@
 """The alarm: it is silent on noise and on learning, rings for each kind of collapse, and what a run does about it."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
+from test_train import environment, metrics, of_kind, run
+from torch.distributed.device_mesh import DeviceMesh
 
 from resd.alarm import QUANTITIES, Alarm
 from resd.settings import AlarmSettings
@@ -115,3 +119,101 @@ def test_what_still_rings_rings_again_after_a_resumption() -> None:
     listen({name: values[:35] for name, values in series.items()}, alarm)
     alarm.restore(json.loads(json.dumps(alarm.state())))
     assert listen(series, alarm, 35) == {"length": 36}
+
+
+@pytest.fixture
+def scripted(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """From update 5 on answers are short if the learning rate is above `bearable`."""
+    watch, script = Alarm.watch, {"bearable": 0.6e-3}
+
+    def told(self: Alarm, step: int, values: dict[str, float]) -> Any:
+        short = step >= 5 and values["lr"] > script["bearable"]
+        return watch(self, step, {"response/length": 3.0 if short else 50.0})
+
+    monkeypatch.setattr(Alarm, "watch", told)
+    return script
+
+
+RUN = [
+    *("algorithm=sdpo", "steps=7", "epochs=2", "rollout.max_response=6", "evaluation.before=false"),
+    *("evaluation.every=0", "evaluation.limit=1", "alarm.reference=4", "optimizer.warmup=1", "checkpoints.keep=1"),
+]
+
+
+def checkpoints(folder: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step_")) for path in (folder / "checkpoints").iterdir())
+
+
+def test_a_run_goes_back_and_goes_on_at_a_lower_rate(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, scripted: dict[str, float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = of_kind(run(tiny_model, tmp_path, *RUN, "on_alarm=rollback"), "train")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6, 7]
+    assert [row["lr"] for row in rows] == [1e-3] * 4 + [5e-4] * 3
+    assert all(row["alarm/length"] == 0 for row in rows)
+    gone = tmp_path / "abandoned/after_step_000004"
+    assert checkpoints(gone) == [5]  # update 6, in which it rang, was not saved
+    assert [row["alarm/length"] for row in of_kind(metrics(gone), "train")] == [0, 0, 0, 0, 0, 1]
+    assert checkpoints(tmp_path) == [7]
+    said = capsys.readouterr().out
+    assert "alarm in update 6: response/length is 3 since update 5, 50 at first" in said
+    assert "the learning rate is 0.5 times optimizer.lr=0.001" in said
+    rows = of_kind(run(tiny_model, tmp_path, *RUN, "on_alarm=rollback", "steps=8"), "train")
+    assert rows[-1]["lr"] == 5e-4  # a later process knows
+    assert "this run went back after an alarm" in capsys.readouterr().out
+
+
+def test_it_goes_back_so_often_and_then_ends_with_what_is_whole(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, scripted: dict[str, float]
+) -> None:
+    scripted["bearable"] = 0.0
+    with pytest.raises(
+        UserError, match=r"alarm in update 6.*went back 2 times.*step_000006.jsonl.*resume=.*step_000004"
+    ):
+        run(tiny_model, tmp_path, *RUN, "on_alarm=rollback")
+    assert [row["lr"] for row in metrics(tmp_path)] == [1e-3] * 4 + [2.5e-4] * 2
+    assert checkpoints(tmp_path) == [4, 6]  # the last good one stays although keep=1
+    with pytest.raises(UserError, match="alarm in update 7"):  # the same command does not sneak past it
+        run(tiny_model, tmp_path, *RUN, "on_alarm=stop")
+
+
+def test_a_kill_while_going_back_is_made_up_for(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scripted: dict[str, float]
+) -> None:
+    def killed(self: RunDir, to: int, lr_scale: float) -> None:
+        add(self, to, lr_scale)
+        raise KeyboardInterrupt
+
+    add = RunDir.add_rollback
+    monkeypatch.setattr(RunDir, "add_rollback", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, *RUN, "on_alarm=rollback")
+    monkeypatch.setattr(RunDir, "add_rollback", add)
+    assert checkpoints(tmp_path) == [4, 5]
+    rows = of_kind(run(tiny_model, tmp_path, *RUN, "on_alarm=rollback"), "train")
+    assert [row["lr"] for row in rows] == [1e-3] * 4 + [5e-4] * 3
+    assert checkpoints(tmp_path / "abandoned/after_step_000004") == [5]
+
+
+def test_without_an_older_checkpoint_it_ends(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, scripted: dict[str, float]
+) -> None:
+    with pytest.raises(UserError, match="there is no older checkpoint"):
+        run(tiny_model, tmp_path, *RUN, "on_alarm=rollback", "checkpoints.every=10")
+    assert checkpoints(tmp_path) == [6]
+
+
+@pytest.mark.slow
+def test_a_far_too_high_learning_rate_rings(tmp_path: Path) -> None:
+    """The real command with the shipped model: it ends with a sentence and status 2, and its last update is saved."""
+    nano = Path(__file__).parent.parent / "resd/model/nano"
+    settings = ["task=manufactoria", "algorithm=sdpo", "batch_size=8", "rollout.max_prompt=1000", "checkpoints.every=2"]
+    settings += ["rollout.max_response=40", "evaluation.before=false", "evaluation.every=0", "evaluation.limit=1"]
+    settings += ["optimizer.lr=0.4", "optimizer.warmup=100", "alarm.reference=4", "on_alarm=stop", "steps=30"]
+    command = [sys.executable, "-m", "resd.train", f"model.path={nano}", f"run_dir={tmp_path / 'run'}", *settings]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "error: alarm in update" in done.stderr
+    last = of_kind(metrics(tmp_path / "run"), "train")[-1]
+    assert any(last[f"alarm/{what}"] for what in QUANTITIES)
+    assert checkpoints(tmp_path / "run")[-1] == last["step"]

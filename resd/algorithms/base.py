@@ -32,8 +32,10 @@ class Algorithm(Generic[SettingsT]):
     def update(self, problems: Sequence[Problem]) -> Observation:
         """One update on these problems, with the learner's metrics beside those of the observation."""
         observation = self.observe(problems)
-        learned = self.run.learn(observation.samples) if self.learns else {}
-        return replace(observation, metrics={**learned, **observation.metrics})
+        if not self.learns:
+            return observation
+        samples = self.run.taught(observation.samples)
+        return replace(observation, samples=samples, metrics={**self.run.learn(samples), **observation.metrics})
 
     def prompt(self, problem: Problem) -> Messages:
         """How the student is asked, in rollouts and evaluations."""

@@ -5,6 +5,8 @@ loss. `signal=divergence` moves the student by the objective's divergence; `sign
 advantage at each token is log q - log p of that token, which is the reverse KL seen through samples.
 
     torchrun -m resd.train task=manufactoria algorithm=opd algorithm.teacher.path=RUN/best/model
+    torchrun -m resd.train task=manufactoria algorithm=opd algorithm.signal=sampled \
+        algorithm.teacher.url=http://HOST:PORT/v1
 
 Differs from the published recipe: the advantage has no group-centred reward added. The vocabulary must be the
 student's own.
@@ -27,6 +29,10 @@ class Settings(AlgorithmSettings):
     objective: ObjectiveSettings
     policy_gradient: PolicyGradientSettings
 
+    @property
+    def compares(self) -> bool:
+        return self.signal == "divergence"
+
 
 class Algorithm(base.Algorithm[Settings]):
     def observe(self, problems: Sequence[Problem]) -> Observation:
@@ -37,7 +43,10 @@ class Algorithm(base.Algorithm[Settings]):
                 sample.teacher_prompt_ids = sample.prompt_ids
         else:
             for attempt, sample, said in zip(attempts, samples, self.run.score(samples), strict=True):
-                sample.advantage = [q - p for q, p in zip(said.logprobs, attempt.logprobs, strict=True)]
+                if said is not None:
+                    sample.advantage = [q - p for q, p in zip(said.logprobs, attempt.logprobs, strict=True)]
         for attempt, sample in zip(attempts, samples, strict=True):
             attempt.sample = sample
-        return Observation(attempts, samples)
+        return Observation(
+            attempts, [s for s in samples if s.teacher_prompt_ids is not None or s.advantage is not None]
+        )

@@ -54,6 +54,7 @@ class Algorithm(base.Algorithm[Settings]):
                 for q, p in zip(scores.logprobs, attempt.logprobs, strict=True)
             ]
             for attempt, scores in zip(taught, said, strict=bool(mix))
+            if scores is not None
         }
         for attempt in observed.attempts:
             if attempt.sample is not None:

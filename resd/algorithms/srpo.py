@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from resd import algorithms
 from resd.algorithms import base
@@ -35,6 +35,12 @@ class Settings(AlgorithmSettings):
 
     _group = compared("group")
 
+    @model_validator(mode="after")
+    def _sure(self) -> "Settings":
+        if self.teacher.url is not None:
+            raise ValueError("algorithm=srpo reads its teacher's entropy, which no address tells: write teacher.path=…")
+        return self
+
 
 class Algorithm(base.Algorithm[Settings]):
     def __init__(self, run: "Run", settings: Settings) -> None:
@@ -50,7 +56,9 @@ class Algorithm(base.Algorithm[Settings]):
                 sample.teacher_prompt_ids = None
                 sample.advantage = advantages.get(attempt.id)
         distilled = [sample for sample in observed.samples if sample.teacher_prompt_ids is not None]
-        pulls = [[math.exp(-self.settings.beta * h) for h in said.entropies] for said in self.run.score(distilled)]
+        pulls = [
+            [math.exp(-self.settings.beta * h) for h in said.entropies] for said in self.run.score(distilled) if said
+        ]
         total, tokens = sum(map(sum, pulls)), sum(map(len, pulls))
         for sample, pull in zip(distilled, pulls, strict=True):
             sample.pull = [value * tokens / total for value in pull]

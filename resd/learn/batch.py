@@ -2,7 +2,8 @@
 
 Every rank holds all samples, and the weights of all tokens are normalised before the first of them is computed, so a
 rank can take its share (`model.pack.plan`) without talking to the others. Samples with a teacher and samples without
-one lie in different micro-batches: a teacher reads only what it has to score. Samples that cannot have a gradient are
+one lie in different micro-batches: a teacher reads only what it has to score, and nothing of what was scored elsewhere,
+which is the case of all samples or of none. Samples that cannot have a gradient are
 not computed, but count in the normaliser.
 """
 
@@ -15,8 +16,9 @@ from torch import Tensor
 
 from resd import dist
 from resd.model.pack import Rows, pack, plan
+from resd.objectives.chunk import Likeliest
 from resd.objectives.weighting import Reduction, token_weights
-from resd.types import Sample
+from resd.types import Sample, Told
 
 UNKNOWN = float("nan")  # the log-probability of a token whose sampler is not known
 
@@ -41,6 +43,7 @@ class MicroBatch:
     demonstration_weight_T: Float[Tensor, " T"]
     divergence_T: Float[Tensor, " T"]
     demonstrated: bool
+    told: Likeliest | None = None
 
 
 class Batcher:
@@ -95,12 +98,13 @@ class Batcher:
             return torch.cat([torch.zeros(0), *parts]).to(self.device)
 
         responses = [s.response_ids for s in samples]
+        told = [s.told for s in samples if s.told is not None] if taught else []
         weight_T = torch.cat([torch.zeros(0), *weights]).to(self.device, torch.float32)
         return MicroBatch(
             indices=indices,
             rows=self.rows([s.prompt_ids for s in samples], responses),
             teacher_rows=self.rows([s.teacher_prompt_ids or [] for s in samples], responses, teacher=True)
-            if taught
+            if taught and not told
             else None,
             ids_T=self.ids(responses),
             sampled_T=each(lambda s: s.sampled_logprobs, UNKNOWN),
@@ -111,7 +115,14 @@ class Batcher:
             demonstration_weight_T=weight_T * each(lambda s: float(s.demonstrates), 0.0),
             divergence_T=torch.zeros_like(weight_T),
             demonstrated=any(s.demonstrates for s in samples),
+            told=_likeliest(told, self.device) if told else None,
         )
+
+
+def _likeliest(told: Sequence[Told], device: torch.device) -> Likeliest:
+    ids = [torch.tensor(t.top_ids, dtype=torch.long).view(len(t.logprobs), -1) for t in told]
+    logprobs = [torch.tensor(t.top_logprobs, dtype=torch.float32).view(len(t.logprobs), -1) for t in told]
+    return Likeliest(torch.cat(ids).to(device), torch.cat(logprobs).to(device))
 
 
 def _spread(value: float | Sequence[float] | None, tokens: int, missing: float) -> Float[Tensor, " T"]:

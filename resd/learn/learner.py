@@ -21,7 +21,7 @@ from resd.model.hidden import Policy
 from resd.model.shard import reshard
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
-from resd.objectives.head import TeacherHead, chunked_logprobs, chunked_scores, fused_head_loss
+from resd.objectives.head import DistantTeacher, TeacherHead, chunked_logprobs, chunked_scores, fused_head_loss
 from resd.objectives.policy_gradient import policy_gradient
 from resd.objectives.weighting import truncated_importance
 from resd.settings import HardwareSettings, LossSettings, OptimizerSettings, PolicyGradientSettings
@@ -43,10 +43,13 @@ class Objective:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a model thinks of a response, a number for each of its tokens, in nats: log p of the token, and entropy."""
+    """What a model thinks of a response, a number for each of its tokens, in nats: log p of the token, and entropy.
 
-    logprobs: list[float]
-    entropies: list[float]
+    A teacher elsewhere tells no entropies.
+    """
+
+    logprobs: Sequence[float]
+    entropies: Sequence[float]
 
 
 class Learner:
@@ -175,7 +178,9 @@ class Learner:
             ),
         )
 
-    def _teacher_head(self, batch: MicroBatch) -> TeacherHead | None:
+    def _teacher_head(self, batch: MicroBatch) -> TeacherHead | DistantTeacher | None:
+        if batch.told is not None and self.objective.distillation is not None:
+            return DistantTeacher(batch.told, self.objective.distillation)
         if batch.teacher_rows is None or self.objective.distillation is None:
             return None
         assert self.teacher is not None

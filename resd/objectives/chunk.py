@@ -44,10 +44,17 @@ class Result(NamedTuple):
     gradient: Float[Tensor, "C V"] | Places | None
 
 
+class Likeliest(NamedTuple):
+    """What is known of a teacher whose logits are not: its K likeliest tokens at each place."""
+
+    ids_T_K: Int[Tensor, "T K"]
+    logprobs_T_K: Float[Tensor, "T K"]
+
+
 class Compared(NamedTuple):
     """Whom the student is compared with, and how."""
 
-    teacher: Logits
+    teacher: Logits | Likeliest
     distillation: Distillation
 
 
@@ -69,6 +76,9 @@ def loss_and_gradient(
     if compared is None:
         return _on_support(logits_C_V, softmax_(logits_C_V, ids_C_1, None), None, chunk_loss, None, differentiate)
     teacher, distillation = compared
+    if isinstance(teacher, Likeliest):
+        read = softmax_(logits_C_V, torch.cat([ids_C_1, teacher.ids_T_K[rows]], dim=-1), None)
+        return _on_support(logits_C_V, read, teacher.logprobs_T_K[rows], chunk_loss, distillation, differentiate)
     if distillation.reads_all(logits_C_V.shape[-1]):
         log_p_C_V, log_q_C_V = log_softmax_(logits_C_V), log_softmax_(teacher.of(rows))
         return _on_vocabulary(log_p_C_V, ids_C_1, log_q_C_V, chunk_loss, distillation, differentiate)

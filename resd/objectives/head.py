@@ -21,7 +21,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from resd.objectives.chunk import BLOCK_TOKENS, Compared, Places, log_softmax_, loss_and_gradient
+from resd.objectives.chunk import BLOCK_TOKENS, Compared, Likeliest, Places, log_softmax_, loss_and_gradient
 from resd.objectives.distill import Distillation, Stats
 from resd.objectives.logits import Logits
 from resd.types import UserError
@@ -40,12 +40,20 @@ class TeacherHead:
     distillation: Distillation
 
 
+@dataclass(frozen=True, slots=True)
+class DistantTeacher:
+    """What a teacher elsewhere says of the same tokens, and the comparison; its K likeliest ones are the support."""
+
+    likeliest: Likeliest
+    distillation: Distillation
+
+
 def fused_head_loss(
     hidden_T_D: Float[Tensor, "T D"],
     weight_V_D: Float[Tensor, "V D"],
     ids_T: Int[Tensor, "T"],
     token_loss: TokenLoss,
-    teacher: TeacherHead | None = None,
+    teacher: TeacherHead | DistantTeacher | None = None,
     temperature: float = 1.0,
     chunk_tokens: int = CHUNK_TOKENS,
 ) -> tuple[Float[Tensor, ""], Stats]:
@@ -111,14 +119,16 @@ class _FusedHeadLoss(torch.autograd.Function):
         weight_V_D: Tensor,
         ids_T: Tensor,
         token_loss: TokenLoss,
-        teacher: TeacherHead | None,
+        teacher: TeacherHead | DistantTeacher | None,
         temperature: float,
         chunk_tokens: int,
     ) -> tuple[Tensor, Stats]:
         chunks = _chunks(len(hidden_T_D), chunk_tokens)
         head = Logits(hidden_T_D, weight_V_D, temperature, chunks[0].stop)
         compared = None
-        if teacher is not None:
+        if isinstance(teacher, DistantTeacher):
+            compared = Compared(teacher.likeliest, teacher.distillation)
+        elif teacher is not None:
             teacher_head = Logits(teacher.hidden_T_D, teacher.weight_V_D, temperature, chunks[0].stop)
             compared = Compared(teacher_head, teacher.distillation)
         gradients = _Gradients(head, *ctx.needs_input_grad[:2])

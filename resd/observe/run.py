@@ -9,20 +9,22 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from resd import dist, files
+from resd.address import Failed
 from resd.clock import Clock
 from resd.context.render import Prompts
 from resd.learn.learner import Learner, Scores
+from resd.model.remote import RemoteTeacher
 from resd.model.shard import full_tensors
 from resd.observe.hindsight import Hindsight, prompts
 from resd.observe.pipeline import Pipeline
 from resd.observe.speech import Speech
-from resd.observe.writer import Writer
+from resd.observe.writer import Author, Writer
 from resd.report import perf
 from resd.report.journal import Journal
 from resd.report.samples import write_attempts
 from resd.settings import ModelSettings, SamplingSettings, TeacherPromptSettings
 from resd.task import Task
-from resd.types import Attempt, Messages, Problem, Question, Request, Sample, UserError
+from resd.types import Attempt, Messages, Problem, Question, Request, Sample, Told, UserError
 
 Ask = Callable[[Attempt], Question | None]
 Prompt = Callable[[Problem], Messages]
@@ -45,6 +47,8 @@ class Run:
         directory: Path | None,
         peak_flops: float = 0.0,
         pipelined: bool = False,
+        author: Author | None = None,
+        remote: RemoteTeacher | None = None,
     ) -> None:
         self.task = task
         self.speech = speech
@@ -56,6 +60,8 @@ class Run:
         self.directory = directory
         self.peak_flops = peak_flops
         self.pipelined = pipelined
+        self.author = author
+        self.remote = remote
         self.prompts: Prompts = prompts(model, speech.chat, task.noun)
 
     @property
@@ -77,7 +83,7 @@ class Run:
         `question(attempt)` is what `writer` will be asked about a verified attempt. A pipelined run asks it at once.
         """
         drafts = self.speech.drafts(problems, group, prompt or self.task.prompt, draw=self.step)
-        if self.pipelined and writer is not None:
+        if self.pipelined and writer is not None and writer.speech is self.speech:
             self._pipeline(drafts, writer, question)
             answered = [draft for draft in drafts if draft.response_ids]
         else:
@@ -129,7 +135,10 @@ class Run:
                 writer.early[asked.role, asked.key] = (outcome.asked, outcome.answer)
 
     def writer(self, sampling: SamplingSettings) -> Writer:
-        """How context code asks the current student to write, within the limits of `sampling`."""
+        """How context code asks somebody to write within the limits of `sampling`: the current student, or an author
+        who has their own."""
+        if self.author is not None:
+            return self.author.writer(self.speech, self.journal, sampling)
         return Writer(self.speech, self.journal, sampling)
 
     def hindsight(self, settings: TeacherPromptSettings) -> Hindsight:
@@ -150,8 +159,33 @@ class Run:
         seconds = self.clock.seconds["update"] + self.clock.seconds["teacher"]
         return metrics | perf.speed(self.learner.policy, samples, seconds, self.peak_flops)
 
-    def score(self, samples: Sequence[Sample]) -> list[Scores]:
-        """What the teacher thinks of each token of the responses."""
+    def taught(self, samples: list[Sample]) -> list[Sample]:
+        """Those that can be learned from: a teacher elsewhere is asked, and what it does not answer is left out."""
+        asked = [sample for sample in samples if sample.teacher_prompt_ids is not None]
+        if self.remote is None or not asked:
+            return samples
+        for sample, told in zip(asked, self._ask_teacher(asked, compared=True), strict=True):
+            sample.told = told
+        return [sample for sample in samples if sample.teacher_prompt_ids is None or sample.told is not None]
+
+    def _ask_teacher(self, samples: Sequence[Sample], *, compared: bool) -> list[Told | None]:
+        assert self.remote is not None
+        share = dist.mine([(s.teacher_prompt_ids or s.prompt_ids, s.response_ids) for s in samples])
+        with self.clock("teacher"):
+            answers = dict(zip(share, self.remote.ask(list(share.values()), compared=compared), strict=True))
+            merged = dist.merge(answers, len(samples))
+        self.journal.count(
+            "teacher/retried", sum(dist.gather({dist.rank(): self.remote.address.take_retried()}).values())
+        )
+        lost = [told.reason for told in merged if isinstance(told, Failed)]
+        self.journal.count("teacher/lost", len(lost), lost[0] if lost else "")
+        return [None if isinstance(told, Failed) else told for told in merged]
+
+    def score(self, samples: Sequence[Sample]) -> Sequence[Scores | None]:
+        """What the teacher thinks of each token of the responses; None where one that is elsewhere does not answer."""
+        if self.remote is not None:
+            told = self._ask_teacher(samples, compared=False)
+            return [None if each is None else Scores(each.logprobs, []) for each in told]
         assert self.learner is not None, "this run only evaluates"
         with self.clock("teacher"):
             return self.learner.score(samples)

@@ -32,6 +32,12 @@ class Speech:
         self.clock = clock
         self.seed = seed
 
+    def voiced_by(self, chat: Chat, engine: Engine) -> "Speech":
+        """Another voice in the same run."""
+        other = copy.copy(self)
+        other.chat, other.engine = chat, engine
+        return other
+
     def judged_by(self, verifier: Verifier) -> "Speech":
         """The same voice before another judge."""
         other = copy.copy(self)

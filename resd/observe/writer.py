@@ -1,27 +1,37 @@
 """How context code asks a model to write: questions in, texts out, within the limits of one setting.
 
-The answer to a question depends on the weights, the question and the run's seed, not on when it is asked. So an answer
-that came early, in the shadow of the rollout (`resd.observe.pipeline`), is the answer.
+The student writes, or an author in its place: another model with an engine and a chat of its own, or an address. The
+answer to a question depends on the weights, the question and the run's seed, not on when it is asked. So an answer that
+came early, in the shadow of the rollout (`resd.observe.pipeline`), is the answer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
-from resd import seeds
+from resd import dist, seeds
+from resd.address import Address, Failed
 from resd.context.shorten import Budget
 from resd.observe.speech import Speech
 from resd.report.journal import Journal
-from resd.settings import SamplingSettings
-from resd.thinking import cut_in_thinking
+from resd.settings import AuthorSettings, SamplingSettings
+from resd.thinking import CLOSE, OPEN, cut_in_thinking
 from resd.types import Completion, Question, Request
 
 
 class Writer:
-    """A `types.Generate`. `early` holds answers by role and key, for the questions of the current update."""
+    """A `types.Generate`. `early` holds answers by role and key, for the questions of the current update.
 
-    def __init__(self, speech: Speech, journal: Journal, sampling: SamplingSettings) -> None:
+    `speech` is the writer's; `opened` says whether those who read expect the student's prompts to open its thinking.
+    """
+
+    def __init__(
+        self, speech: Speech, journal: Journal, sampling: SamplingSettings, opened: bool | None = None
+    ) -> None:
         self.speech = speech
         self.journal = journal
         self.sampling = sampling
+        self.opened = speech.chat.thinking_opened if opened is None else opened
         self.early: dict[tuple[str, str], tuple[Request, Completion]] = {}
 
     @property
@@ -54,9 +64,95 @@ class Writer:
             elif request is not None:
                 late[i] = request
         with self.speech.clock(role):
-            for i, answer in zip(late, self.speech.complete(list(late.values()), role), strict=True):
-                texts[i] = self.speech.chat.decode(answer.ids)
-        opened = self.speech.chat.thinking_opened
-        cut = [text is not None and cut_in_thinking(text, opened) for text in texts]
+            for i, text in zip(late, self.write([questions[i] for i in late], list(late.values())), strict=True):
+                texts[i] = text
+        cut = [text is not None and cut_in_thinking(text, self.opens) for text in texts]
         self.journal.count(f"{role}/thinking_cut", sum(cut), f"max_response={self.sampling.max_response} tokens")
-        return texts
+        return [None if text is None else self._as_the_student_would(text) for text in texts]
+
+    @property
+    def opens(self) -> bool:
+        """Whether the writer's own prompts end in the beginning of its thinking."""
+        return self.speech.chat.thinking_opened
+
+    def write(self, questions: Sequence[Question], requests: Sequence[Request]) -> list[str | None]:
+        """An answer to each, None for one that failed; `requests` are the questions as an engine gets them."""
+        role = questions[0].role if questions else ""
+        return [self.speech.chat.decode(answer.ids) for answer in self.speech.complete(requests, role)]
+
+    def _as_the_student_would(self, text: str) -> str:
+        """Where the thinking of either begins in the prompt, the other's text has the tag that is missing."""
+        if self.opens == self.opened:
+            return text
+        return f"{OPEN}{text}" if self.opens else f"{CLOSE}{text}"
+
+
+class RemoteWriter(Writer):
+    """Asks an address for chat completions. Lengths are counted with the student's tokenizer, which is a guess."""
+
+    def __init__(self, speech: Speech, journal: Journal, sampling: SamplingSettings, address: Address) -> None:
+        super().__init__(speech.voiced_by(speech.chat, speech.engine), journal, sampling, speech.chat.thinking_opened)
+        self.address = address
+
+    @property
+    def opens(self) -> bool:
+        return False
+
+    def write(self, questions: Sequence[Question], requests: Sequence[Request]) -> list[str | None]:
+        bodies = dist.mine([_body(*pair) for pair in zip(questions, requests, strict=True)])
+        answers = dict(
+            zip(bodies, map(_read, self.address.ask("chat/completions", list(bodies.values()))), strict=True)
+        )
+        merged = dist.merge(answers, len(questions))
+        if questions:
+            role = questions[0].role
+            lost = [text.reason for text in merged if isinstance(text, Failed)]
+            self.journal.count(f"{role}/lost", len(lost), lost[0] if lost else "")
+            retried = dist.gather({dist.rank(): self.address.take_retried()})
+            self.journal.count(f"{role}/retried", sum(retried.values()))
+        return [None if isinstance(text, Failed) else text for text in merged]
+
+
+@dataclass(frozen=True, slots=True)
+class Author:
+    """Who writes in the student's place: a voice whose engine is never given other weights, or an address."""
+
+    settings: AuthorSettings
+    voice: Speech | Address
+
+    def writer(self, student: Speech, journal: Journal, sampling: SamplingSettings) -> Writer:
+        limits = self.settings.limits(sampling)
+        if isinstance(self.voice, Address):
+            return RemoteWriter(student, journal, limits, self.voice)
+        return Writer(self.voice, journal, limits, student.chat.thinking_opened)
+
+    def close(self) -> None:
+        (self.voice if isinstance(self.voice, Address) else self.voice.engine).close()
+
+
+def _body(question: Question, request: Request) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "messages": list(question.messages),
+        "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "seed": request.seed,
+    }
+    if question.schema is not None:
+        schema = {"name": question.role, "schema": question.schema}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return body
+
+
+def _read(answer: Mapping[str, Any] | Failed) -> str | Failed:
+    """What was said, without the reasoning that a server keeps apart."""
+    if isinstance(answer, Failed):
+        return answer
+    try:
+        choice = answer["choices"][0]
+        text = choice["message"]["content"]
+    except (LookupError, TypeError):
+        return Failed("not what a chat completion looks like")
+    if isinstance(text, str):
+        return text
+    return Failed(f"an answer without a text (finish_reason {choice.get('finish_reason')})")

@@ -11,6 +11,7 @@ CPU only.
 
 from dataclasses import dataclass
 
+from resd import algorithms
 from resd.config import Config
 from resd.plan.shape import Shape
 from resd.settings import VllmSettings
@@ -50,8 +51,9 @@ class Estimate:
         return max(sum(self.surely.get(part, size) for part, size in parts.items()) for parts in self.phases.values())
 
 
-def estimate(shape: Shape, config: Config, ranks: int, device_bytes: int) -> Estimate:
-    """What the first of `ranks` processes holds. `device_bytes` is the size of its GPU (vLLM takes a share of it)."""
+def estimate(shape: Shape, config: Config, ranks: int, device_bytes: int, author: Shape | None = None) -> Estimate:
+    """What the first of `ranks` processes holds. `device_bytes` is the size of its GPU (vLLM takes a share of it);
+    `author` is another model that writes, whole in its own engine from start to end."""
     hardware, engine = config.hardware, config.engine
     size, whole, tensor = SIZE[hardware.dtype], 4 * shape.parameters, 4 * shape.largest
     cut = tensor // (hardware.shard_processes or ranks)
@@ -60,6 +62,8 @@ def estimate(shape: Shape, config: Config, ranks: int, device_bytes: int) -> Est
     away = OFFLOADED[hardware.offload] if cuda else ()
     offloaded = sum(shards.get(part, 0) for part in away)
     near = {part: held for part, held in shards.items() if part not in away}
+    weights_of_author, writing = _author(author, config, ranks, device_bytes)
+    near |= weights_of_author
     libraries, gradients = {"libraries": OVERHEAD[hardware.device]}, {"gradients": near.pop("gradients", 0)}
     staged, saved = _checkpoint(shape, config, ranks), size * shape.parameters
     trained = libraries | near | ({} if cuda else {"checkpoint": staged + saved})
@@ -76,21 +80,43 @@ def estimate(shape: Shape, config: Config, ranks: int, device_bytes: int) -> Est
     forward = _forward(shape, config)
     activations = _activations(shape, config, ranks)
     each = OVERHEAD["cpu"] + offloaded + staged
+    phases = {
+        "loading": libraries | reading | given,
+        "generating": trained | generating,
+        "learning": trained | resident | gradients | {"activations": activations[1]} | forward,
+        **({"writing": trained | generating | {"cache": 0} | writing} if writing else {}),
+    }
+    if not algorithms.learns(config.algorithm):
+        kept = libraries | weights_of_author
+        phases = {name: kept | generating | more for name, more in (("generating", {}), ("writing", writing))}
     return Estimate(
-        phases={
-            "loading": libraries | reading | given,
-            "generating": trained | generating,
-            "learning": trained | resident | gradients | {"activations": activations[1]} | forward,
-        },
+        phases=phases,
         surely={"cache": row, "activations": activations[0]},
         host=(max(OVERHEAD["cpu"] + whole, each + saved), each) if cuda else (0, 0),
         share=share,
     )
 
 
+def _author(
+    author: Shape | None, config: Config, ranks: int, device_bytes: int
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes of an author's engine all the time, and of its cache while it writes."""
+    if author is None:
+        return {}, {}
+    engine, rollout, size = config.engine, config.rollout, SIZE[config.engine.dtype]
+    if isinstance(engine, VllmSettings):
+        if config.hardware.device == "cuda":
+            return {"author": int(engine.gpu_memory * device_bytes)}, {}
+        return {"author": 2 * size * author.parameters + engine.kv_cache_gb * GB}, {}
+    own = config.author
+    longest = (own.max_prompt or config.model.max_prompt) + (own.max_response or rollout.max_response)
+    rows = min(engine.max_batch, _samples(config, ranks))
+    return {"author": size * author.parameters}, {"author's cache": rows * longest * author.cache(size)}
+
+
 def _teaches(config: Config) -> bool:
     """Whether the teacher has weights of its own."""
-    return config.algorithm.teacher is not None and config.algorithm.teacher.kind != "live"
+    return config.algorithm.teacher is not None and config.algorithm.teacher.weighs
 
 
 def _adapter(shape: Shape, config: Config) -> int:

@@ -29,6 +29,9 @@ LOSSES: Mapping[str, str] = {
     "reflect/thinking_cut": "reflections cut inside their thinking",
     "tag/thinking_cut": "tags cut inside their thinking",
     "curate/thinking_cut": "curations cut inside their thinking",
+    "reflect/lost": "reflections that the author did not write",
+    "tag/lost": "tags that the author did not write",
+    "curate/lost": "curations that the author did not write",
     "update/not_finite": "optimizer steps skipped for a gradient that is not finite",
 }
 
