@@ -27,7 +27,7 @@ from resd.report.journal import Journal
 from resd.report.log import Log
 from resd.run import Run
 from resd.rundir import RunDir
-from resd.services import build_engine, build_objective, build_teacher, check_memory, longest
+from resd.services import build_engine, build_objective, build_teacher, check_memory, check_teacher, longest
 from resd.speech import Speech
 from resd.stream import Fingerprint, Stream, check_same_problems, fingerprint
 from resd.task import Task
@@ -82,13 +82,14 @@ class Session:
     def _build(self, task: Task, mesh: DeviceMesh, objective: Any, resumed: dict[str, Any]) -> None:
         settings = self.config
         check_context(settings.model, longest(settings))
-        check_memory(settings)
         chat = Chat(settings.model)
+        check_teacher(settings, chat)
+        check_memory(settings)
         student = build_student(settings.model, settings.hardware, mesh, settings.seed)
         self.clock = Clock()
         learner = Learner(
             student,
-            build_teacher(settings, student, chat, mesh),
+            build_teacher(settings, student, mesh),
             objective,
             settings.optimizer,
             settings.hardware,

@@ -39,5 +39,5 @@ class Algorithm(base.Algorithm[Settings]):
             for attempt, sample, said in zip(attempts, samples, self.run.score(samples), strict=True):
                 sample.advantage = [q - p for q, p in zip(said.logprobs, attempt.logprobs, strict=True)]
         for attempt, sample in zip(attempts, samples, strict=True):
-            attempt.sample = sample
+            attempt.sample, attempt.teacher_prompt = sample, attempt.prompt_text
         return Observation(attempts, samples)

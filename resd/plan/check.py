@@ -15,6 +15,7 @@ REMEDY = {
     "or write hardware.activation_checkpointing=true",
     "cache": "lower engine.max_batch or rollout.max_response, or take engine=vllm",
     "engine": "lower engine.gpu_memory with engine=vllm, else take that or a smaller model",
+    "the teacher as it is read": "take a smaller teacher",
     "head": "lower hardware.head_chunk, or take a smaller model",
 }
 ELSE = "take more processes (--nproc-per-node, --nnodes), model.lora, hardware.offload=all on a GPU, or a smaller model"
@@ -31,14 +32,14 @@ class Room:
     processes: int
 
 
-def check(shape: Shape, config: Config, ranks: int, room: Room) -> str:
+def check(shape: Shape, config: Config, ranks: int, room: Room, external: Shape | None = None) -> str:
     """A sentence about the memory of a run. Raises UserError, which says what to reduce, if it cannot suffice."""
-    guess = estimate(shape, config, ranks, room.device)
+    guess = estimate(shape, config, ranks, room.device, external)
     phase, (have, needed) = guess.phases[guess.worst], guess.share
     most = max((part for part in phase if part != "libraries"), key=lambda part: phase[part])
     remedy = REMEDY.get(most, ELSE) if have >= needed else "raise engine.gpu_memory or engine.tensor_parallel"
     sizes = ", ".join(f"{part} {_gb(size)}" for part, size in phase.items() if size >= GB / 20)
-    longest = config.model.max_prompt if _fits(guess, room) else longest_prompt(shape, config, ranks, room)
+    longest = config.model.max_prompt if _fits(guess, room) else longest_prompt(shape, config, ranks, room, external)
     if config.rollout.max_prompt <= longest < config.model.max_prompt:
         raise UserError(
             f"model.max_prompt={config.model.max_prompt} is more than fits, even one prompt and its response at a "
@@ -64,12 +65,13 @@ def check(shape: Shape, config: Config, ranks: int, room: Room) -> str:
     return f"{needs}, of {_gb(room.free)}"
 
 
-def longest_prompt(shape: Shape, config: Config, ranks: int, room: Room) -> int:
+def longest_prompt(shape: Shape, config: Config, ranks: int, room: Room, external: Shape | None = None) -> int:
     """The largest `model.max_prompt` that a run has room for, a single row of it with its response; 0 if none."""
 
     def too_long(tokens: int) -> bool:
         model = config.model.model_copy(update={"max_prompt": tokens})
-        return not _fits(estimate(shape, config.model_copy(update={"model": model}), ranks, room.device), room)
+        changed = config.model_copy(update={"model": model})
+        return not _fits(estimate(shape, changed, ranks, room.device, external), room)
 
     return bisect_left(range(1, LONGEST), True, key=too_long)
 
