@@ -118,7 +118,9 @@ class Finer:
         for number, batch in enumerate(batches):
             statement, tags = state(batch, self.prompt_kind), [entity.tag for entity in batch.entities]
             cases = [{"entity": entity.text, "tag": entity.tag} for entity in batch.entities]
-            first.setdefault((statement, tuple(tags)), Problem(f"{split}-{number:04d}", statement, "finer", cases))
+            told = f"<answer>{','.join(tags)}</answer>"
+            problem = Problem(f"{split}-{number:04d}", statement, "finer", cases, told)
+            first.setdefault((statement, tuple(tags)), problem)
         if not first:
             raise UserError(f"source={self.source!r} has no {split} rows: give a JSONL file with context and target")
         return list(first.values())

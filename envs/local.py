@@ -10,7 +10,8 @@ whose rows say `"split": "train"` or `"split": "test"`. The function is called w
         return response.strip() == row["answer"]
 
 and gives True or False, a reward from 0 to 1, a pair of either and a feedback, or a `resd.types.Verdict`. A response
-passes with a reward of 1. Feedback is what the method learns from: say what went wrong, not only that it did.
+passes with a reward of 1. Feedback is what the method learns from: say what went wrong, not only that it did. The
+column that the option `privileged` names is a text that only a teacher may read (`algorithm=opsd`).
 
 The function runs in a worker process with a deadline, which is no sandbox; when it raises, that response is lost and
 counted. Numbers of numpy are taken as Python's. Not covered: prompts with images, functions that must keep state.
@@ -35,12 +36,13 @@ class Local:
     source: as above
     verifier: `package.module:function`, found where Python is started or installed
     noun: what the trainer's prompts call a response ("answer", "program", …)
+    privileged: a column of texts, which may be empty in some rows
     """
 
-    def __init__(self, source: str, verifier: str, noun: str = "answer") -> None:
+    def __init__(self, source: str, verifier: str, noun: str = "answer", privileged: str | None = None) -> None:
         self.source = rows.check_source(source)
         _function(verifier)
-        self.verifier, self.noun = verifier, noun
+        self.verifier, self.noun, self.privileged = verifier, noun, privileged
 
     def problems(self, split: Split) -> list[Problem]:
         """The problems of one split, at least one, in the order of the file."""
@@ -52,7 +54,7 @@ class Local:
                     f'{place}: split must be "train" or "test", not {belongs!r}; or give a folder with a file for each'
                 )
             if belongs == split:
-                problem = _problem(row, place, f"{split}-{number}")
+                problem = _problem(row, place, f"{split}-{number}", self.privileged)
                 if problem.id in problems:
                     raise UserError(f"{place}: the id {problem.id!r} occurs twice; every problem needs its own")
                 problems[problem.id] = problem
@@ -98,7 +100,7 @@ def _function(path: str) -> Callable[[dict[str, Any], str], Any]:
     return function
 
 
-def _problem(row: dict[str, Any], place: str, default_id: str) -> Problem:
+def _problem(row: dict[str, Any], place: str, default_id: str, privileged: str | None) -> Problem:
     match row.get("prompt"):
         case str(asked) if asked.strip():
             statement = asked
@@ -108,7 +110,8 @@ def _problem(row: dict[str, Any], place: str, default_id: str) -> Problem:
             raise UserError(
                 f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}"
             )
-    return Problem(_text(row, "id", place) or default_id, statement, _text(row, "family", place), [row])
+    told = _text(row, privileged, place) if privileged else ""
+    return Problem(_text(row, "id", place) or default_id, statement, _text(row, "family", place), [row], told)
 
 
 def _text(row: dict[str, Any], key: str, place: str) -> str:

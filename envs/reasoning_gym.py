@@ -136,7 +136,9 @@ class ReasoningGym:
             for index in range(self.sizes[split]):
                 with _repeatable(f"{name}/{first + index}"):
                     entry = dataset[index]
-                yield Problem(f"{name}-{split}-{index}", entry["question"], name, [entry])
+                gold = entry["answer"]
+                told = "" if gold is None else f"<answer>{gold}</answer>"
+                yield Problem(f"{name}-{split}-{index}", entry["question"], name, [entry], told)
 
 
 load = ReasoningGym

@@ -105,13 +105,16 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _possible(self) -> "Config":
-        path = self.model.path
-        looks_local = path.startswith((".", "/")) or Path(path).exists()
-        if looks_local and (problem := files.problem(Path(path))):
-            raise ValueError(f"model.path={path} {problem}")
         author, teacher = self.author.path, self.algorithm.teacher
-        if author is not None and Path(author).exists() and (problem := files.problem(Path(author))):
-            raise ValueError(f"author.path={author} {problem}")
+        folders = {
+            "model.path": self.model.path,
+            "algorithm.teacher.path": teacher and teacher.path,
+            "author.path": author,
+        }
+        for key, path in folders.items():
+            looks_local = path and (path.startswith((".", "/")) or Path(path).exists())
+            if path and looks_local and (problem := files.problem(Path(path))):
+                raise ValueError(f"{key}={path} {problem}")
         if teacher is not None and teacher.url is not None and self.rollout.temperature != 1:
             raise ValueError("algorithm.teacher.url answers at temperature 1: write rollout.temperature=1.0")
         if self.model.prompts == "compact" and self.model.output_format != "lines":
@@ -185,7 +188,7 @@ def _written(path: Path) -> dict[str, Any]:
 # Changing one of these in the middle of a run would make it another run.
 IDENTITY = (
     *("seed", "batch_size", "inner_updates", "shuffle", "task"),
-    *("model.path", "model.lora", "algorithm.name", "algorithm.group"),
+    *("model.path", "model.lora", "algorithm.group"),
     *("forgetting.task", "forgetting.samples", "forgetting.limit"),
 )
 
@@ -201,7 +204,9 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
     old_values = _flat(_written(file))
     new_values = _flat(new.model_dump(mode="json"))
     changed = [key for key in sorted(old_values | new_values) if old_values.get(key) != new_values.get(key)]
+    kinds = [key for key in old_values if key.startswith("algorithm.") and key.endswith(".name")]
     fixed = [name for name in IDENTITY if any(_within(key, name) for key in old_values)]  # others are younger than it
+    fixed += kinds  # an algorithm's, and those of the ones inside it
     for key in changed:
         if any(_within(key, name) for name in fixed):
             raise UserError(

@@ -17,9 +17,9 @@ from resd.engine.transformers import TransformersEngine
 from resd.learn.learner import Objective
 from resd.model.build import blank, build_copy, build_student
 from resd.model.chat import Chat
-from resd.model.external import check_vocabulary
+from resd.model.external import check_vocabulary, named_teacher
 from resd.model.hidden import Policy
-from resd.model.load import load_model, read_config
+from resd.model.load import check_context, load_model, read_config
 from resd.model.remote import RemoteTeacher
 from resd.model.teacher import Teacher
 from resd.objectives.distill import Distillation
@@ -65,14 +65,16 @@ def evaluation_session(settings: Config, task: Task, out: Path | None) -> Iterat
 def check_memory(settings: Config) -> None:
     """Say what this run will hold in memory. Raises UserError if it cannot fit."""
     shape = plan.Shape.of(read_config(settings.model))
-    if shape is None:
+    other = external(settings)
+    teacher = plan.Shape.of(read_config(other)) if other else None
+    if shape is None or (other and teacher is None):
         return
     processes, host = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), plan.main_memory()
     cuda = settings.hardware.device == "cuda"
     free, device = torch.cuda.mem_get_info() if cuda else (host // processes, 0)
     author = author_model(settings)
     written = None if author is None else plan.Shape.of(read_config(author))
-    says = plan.check(shape, settings, dist.world(), plan.Room(device, free, host, processes), written)
+    says = plan.check(shape, settings, dist.world(), plan.Room(device, free, host, processes), teacher, written)
     dist.barrier()  # all have looked before one takes anything
     if dist.first():
         print(says, flush=True)
@@ -87,17 +89,32 @@ def build_objective(settings: Config) -> Objective:
     return Objective(settings.loss, settings.rollout.temperature, distillation, algorithm.policy_gradient)
 
 
-def build_teacher(settings: Config, student: Policy, chat: Chat, mesh: DeviceMesh) -> Teacher | None:
+def external(settings: Config) -> ModelSettings | None:
+    """The teacher, if it is another model; it is asked as the student is."""
+    wanted = settings.algorithm.teacher
+    if wanted is None or wanted.path is None:
+        return None
+    return settings.model.model_copy(update={"path": wanted.path, "lora": None})
+
+
+def check_teacher(settings: Config, chat: Chat) -> None:
+    """Raises UserError if another model cannot teach this one. No weights are read."""
+    if model := external(settings):
+        with named_teacher():
+            check_vocabulary(chat, model, read_config(settings.model)["vocab_size"])
+            check_context(model, longest(settings))
+
+
+def build_teacher(settings: Config, student: Policy, mesh: DeviceMesh) -> Teacher | None:
     """Who scores, or None for algorithms without a teacher."""
     wanted = settings.algorithm.teacher
     if wanted is None or wanted.url is not None:
         return None
-    if wanted.path is not None:
-        model = settings.model.model_copy(update={"path": wanted.path, "lora": None})
-        words = len(student.output_embedding)
-        check_vocabulary(chat, model, words)
+    if model := external(settings):
         hardware = settings.hardware.model_copy(update={"activation_checkpointing": False})
-        return Teacher(build_student(model, hardware, mesh), wanted.kind, vocabulary=words)
+        with named_teacher():
+            policy = build_student(model, hardware, mesh)
+        return Teacher(policy, wanted.kind, vocabulary=len(student.output_embedding))
     shared = wanted.kind == "live" or settings.model.lora is not None
     policy = student if shared else build_copy(settings.model, settings.hardware, mesh, student)
     return Teacher(policy, wanted.kind, wanted.rate)

@@ -89,6 +89,7 @@ class Session:
         if author := services.author_model(settings):
             check_context(author, services.longest_written(settings))
         chat = Chat(settings.model)
+        services.check_teacher(settings, chat)
         remote, address = services.open_teacher(settings, chat), services.open_author(settings)
         services.check_memory(settings)
         self.clock = Clock()
@@ -97,7 +98,7 @@ class Session:
         if algorithms.learns(settings.algorithm):
             student = build_student(settings.model, settings.hardware, mesh, settings.seed)
             chat.fit(len(student.output_embedding))
-            teacher = services.build_teacher(settings, student, chat, mesh)
+            teacher = services.build_teacher(settings, student, mesh)
             setting = (settings.optimizer, settings.hardware)
             self.learner = Learner(student, teacher, objective, *setting, pad_id=chat.pad_id, clock=self.clock)
         self._take_up(resumed)

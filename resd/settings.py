@@ -6,10 +6,13 @@ place. An algorithm adds its own keys by subclassing `AlgorithmSettings` in its 
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from resd.types import Problem
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -305,6 +308,13 @@ class AlgorithmSettings(Section):
                 "algorithm.objective.select=teacher and algorithm.objective.support=tail"
             )
         return self
+
+    def check(self, problems: Sequence[Problem]) -> str:
+        """What a user should know about these training problems, or nothing; asked before a model is read.
+
+        Raises UserError if there is nothing to learn from them.
+        """
+        return " ".join(value.check(problems) for _, value in self if isinstance(value, AlgorithmSettings)).strip()
 
 
 class TeacherPromptSettings(Section):

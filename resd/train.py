@@ -90,6 +90,9 @@ def train(config: Config) -> Path:
     from resd.observe.stream import Stream
 
     task, problems, test = load_task(config.task, config.verify, "train", "test")
+    note = config.algorithm.check(problems)
+    if note and configuration.rank() == 0:
+        print(note)
     forgetting = config.forgetting
     second, exam = load_task(forgetting.task, config.verify, "test") if forgetting.every else (None, [])
     stream = Stream(

@@ -23,13 +23,15 @@ class Problem:
     """One task instance.
 
     `statement` is the part that differs between problems (a task wraps it into a prompt); `cases` is the verifier's
-    private data and never reaches a model except through feedback.
+    private data and never reaches a model except through feedback. `privileged` is a text that only a teacher may read
+    (a reference solution, a demonstration, a hint), empty where there is none.
     """
 
     id: str
     statement: str
     family: str = ""
     cases: Sequence[Any] = ()
+    privileged: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,12 @@ def load(overrides: Sequence[str]) -> Config:
     return configuration.validate(plain).model_copy(update={"engine": engine})
 
 
+def teacher_of(config: Config) -> Shape | None:
+    """The teacher, if it is another model."""
+    teacher = config.algorithm.teacher
+    return shape_of(teacher.path) if teacher and teacher.path else None
+
+
 def shape_of(path: str) -> Shape:
     file = Path(path).expanduser() / "config.json"
     shape = Shape.of(json.loads(file.read_text()) if file.is_file() else PUBLISHED.get(path, {}))
@@ -141,10 +147,10 @@ def shape_of(path: str) -> Shape:
 def plan(config: Config, ranks: int, lengths: Lengths, machine: Machine, host_gb: float) -> dict[str, Any]:
     """One line of the table."""
     shape, memory = shape_of(config.model.path), int(machine.memory_gb * GB)
-    room = Room(memory, memory, int(host_gb * GB), min(ranks, 8))
+    room, external = Room(memory, memory, int(host_gb * GB), min(ranks, 8)), teacher_of(config)
     phases = seconds(shape, config, ranks, lengths, machine)
     try:
-        says, fits = check(shape, config, ranks, room), True
+        says, fits = check(shape, config, ranks, room, external), True
     except UserError as error:
         says, fits = str(error), False
     return {
@@ -153,11 +159,12 @@ def plan(config: Config, ranks: int, lengths: Lengths, machine: Machine, host_gb
         "processes": ranks,
         "response": lengths.response,
         "memory_gb": {
-            name: sum(parts.values()) / GB for name, parts in estimate(shape, config, ranks, memory).phases.items()
+            name: sum(parts.values()) / GB
+            for name, parts in estimate(shape, config, ranks, memory, external).phases.items()
         },
         "fits": fits,
         "says": says,
-        "longest_prompt": longest_prompt(shape, config, ranks, room),
+        "longest_prompt": longest_prompt(shape, config, ranks, room, external),
         "step_s": sum(phases.values()),
         "seconds": phases,
         "rates": machine.source,
@@ -197,7 +204,7 @@ def compare(folder: Path, ranks: int, machine: Machine) -> dict[str, Any]:
         raise UserError(f"{folder} holds no update yet: give a run that has made some")
     names = list(rows[0][0])
     peaks = [row["perf/peak_memory_gb"] for row in run.rows if "perf/peak_memory_gb" in row]
-    guess = estimate(shape, config, ranks, int(machine.memory_gb * GB))
+    guess = estimate(shape, config, ranks, int(machine.memory_gb * GB), teacher_of(config))
     return {
         "foreseen_s": {name: statistics.median(foreseen[name] for foreseen, _ in rows) for name in names},
         "measured_s": {name: statistics.median(times.get(name, 0.0) for _, times in rows) for name in names},

@@ -64,7 +64,7 @@ def test_settings_are_frozen() -> None:
         ("model.attention=flash_attention_2", "'sdpa' or 'eager'"),
         ("hardware.compile=true model.attention=eager", "write model.attention=sdpa"),
         ("resume=/nowhere", "auto, never, or"),
-        ("algorithm.name=ppo", "choose one of grpo, opd, resd, resd_fixed,"),
+        ("algorithm.name=ppo", "choose one of grpo, opd, opsd, resd, resd_fixed,"),
         ("+optimizer.lrr=1", "optimizer.lrr is not a setting"),
         ("model.path=./missing", "not a model folder"),
         ("algorithm.objective.ratio_min=2", "ratio_min=2"),

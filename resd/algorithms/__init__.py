@@ -7,7 +7,9 @@ another one has the other's settings as its `context`.
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, SerializeAsAny
 
 from resd.settings import AlgorithmSettings
 
@@ -31,6 +33,9 @@ def settings(values: AlgorithmSettings | Mapping[str, Any]) -> AlgorithmSettings
     if not isinstance(values, Mapping):
         raise ValueError(f"algorithm={values} does not say one: write algorithm=NAME")
     return module(str(values.get("name"))).Settings(**values)
+
+
+Inner = Annotated[SerializeAsAny[AlgorithmSettings], BeforeValidator(settings)]  # those of an algorithm inside another
 
 
 def learns(settings: AlgorithmSettings) -> bool:

@@ -6,7 +6,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 
 from resd.algorithms import base
 from resd.settings import AlgorithmSettings, PolicyGradientSettings
@@ -23,6 +23,23 @@ def compared(field: str) -> Any:
         return group
 
     return field_validator(field)(classmethod(enough))
+
+
+def in_hindsight(field: str) -> Any:
+    """A validator of the algorithm that rolls out for another one, whose `group` comes before it."""
+
+    def teaches(cls: type[AlgorithmSettings], inner: AlgorithmSettings, info: ValidationInfo) -> AlgorithmSettings:
+        name = get_args(cls.model_fields["name"].annotation)[0]
+        if inner.objective is None:
+            raise ValueError(f"{name} needs a context with a teacher: write algorithm@algorithm.{field}=resd or sdpo")
+        group = info.data.get("group", inner.group)
+        if inner.group != group:
+            raise ValueError(
+                f"algorithm.{field}.group={inner.group} is not algorithm.group={group}: leave the former out"
+            )
+        return inner
+
+    return field_validator(field)(classmethod(teaches))
 
 
 class Settings(AlgorithmSettings):
@@ -48,14 +65,17 @@ class Algorithm(base.Algorithm[Settings]):
 
 
 def by_group(attempts: Sequence[Attempt], normalise_std: bool) -> dict[str, float]:
-    """Advantages by attempt id. A group that lost members is compared among those left, if two are."""
+    """Advantages by attempt id, among those that answer the same: a problem, or what followed from one attempt at it.
+
+    A group that lost members is compared among those left, if two are.
+    """
     import torch
 
     from resd.objectives.policy_gradient import group_advantages
 
-    groups: dict[str, list[Attempt]] = {}
+    groups: dict[tuple[str, str], list[Attempt]] = {}
     for attempt in attempts:
-        groups.setdefault(attempt.problem.id, []).append(attempt)
+        groups.setdefault((attempt.problem.id, attempt.parent.id if attempt.parent else ""), []).append(attempt)
     advantages: dict[str, float] = {}
     for group in groups.values():
         if len(group) < 2:

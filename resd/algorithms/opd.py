@@ -46,7 +46,7 @@ class Algorithm(base.Algorithm[Settings]):
                 if said is not None:
                     sample.advantage = [q - p for q, p in zip(said.logprobs, attempt.logprobs, strict=True)]
         for attempt, sample in zip(attempts, samples, strict=True):
-            attempt.sample = sample
+            attempt.sample, attempt.teacher_prompt = sample, attempt.prompt_text
         return Observation(
             attempts, [s for s in samples if s.teacher_prompt_ids is not None or s.advantage is not None]
         )

@@ -3,18 +3,18 @@
 A group-relative advantage A keeps its sign; at each token it is scaled by how far the teacher, who reads the context in
 hindsight, agrees: (1 - mix) + mix clip(exp(sign(A) (log q - log p)), 1 - clip, 1 + clip). `mix` falls linearly to zero
 over `decay` updates: what the teacher knows and the student never will should not be learned for ever. Samples without
-a teacher in hindsight keep A.
+a teacher in hindsight keep A. No divergence enters the loss. Demonstrations are learned by cross entropy.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SerializeAsAny
+from pydantic import Field
 
 from resd import algorithms
 from resd.algorithms import base
-from resd.algorithms.grpo import by_group, compared
+from resd.algorithms.grpo import by_group, compared, in_hindsight
 from resd.settings import AlgorithmSettings, Fraction, PolicyGradientSettings, Positive, TeacherSettings
 from resd.types import Observation, Problem
 
@@ -26,7 +26,7 @@ class Settings(AlgorithmSettings):
     """`mix`, `clip` and `decay` as above; `normalise_std` as in GRPO."""
 
     name: Literal["rlsd"]
-    context: Annotated[SerializeAsAny[AlgorithmSettings], BeforeValidator(algorithms.settings)]
+    context: algorithms.Inner
     mix: Fraction
     clip: Annotated[float, Field(gt=0, lt=1)]
     decay: Positive
@@ -35,6 +35,7 @@ class Settings(AlgorithmSettings):
     teacher: TeacherSettings
 
     _group = compared("group")
+    _context = in_hindsight("context")
 
 
 class Algorithm(base.Algorithm[Settings]):
@@ -46,27 +47,31 @@ class Algorithm(base.Algorithm[Settings]):
         observed = self.context.observe(problems)
         mix = self.settings.mix * max(0.0, 1 - (self.run.step - 1) / self.settings.decay)
         advantages = by_group(observed.attempts, self.settings.normalise_std)
-        taught = [a for a in observed.attempts if a.sample and a.sample.teacher_prompt_ids and advantages.get(a.id)]
-        said = self.run.score([a.sample for a in taught if a.sample]) if mix else []
-        scales = {
+        own = [a for a in observed.attempts if a.sample is not None and a.sample.sampled_logprobs is not None]
+        taught = [a for a in own if mix and advantages.get(a.id) and a.sample and a.sample.teacher_prompt_ids]
+        said = self.run.score([a.sample for a in taught if a.sample])
+        scaled = {
             attempt.id: [
-                1 - mix + mix * self._clipped(math.copysign(1.0, advantages[attempt.id]) * (q - p))
+                self._scaled(advantages[attempt.id], q - p, mix)
                 for q, p in zip(scores.logprobs, attempt.logprobs, strict=True)
             ]
-            for attempt, scores in zip(taught, said, strict=bool(mix))
+            for attempt, scores in zip(taught, said, strict=True)
             if scores is not None
         }
-        for attempt in observed.attempts:
+        for attempt in own:
             if attempt.sample is not None:
-                attempt.sample.teacher_prompt_ids = None
-                advantage = advantages.get(attempt.id)
-                scale = scales.get(attempt.id)
-                attempt.sample.advantage = advantage if scale is None else [advantages[attempt.id] * s for s in scale]
+                attempt.sample.advantage = scaled.get(attempt.id, advantages.get(attempt.id))
+            if attempt.id not in scaled:
+                attempt.teacher_prompt = None
+        for sample in observed.samples:
+            sample.teacher_prompt_ids = None
         return Observation(observed.attempts, observed.samples, {**observed.metrics, "rlsd/mix": mix})
 
-    def _clipped(self, log_ratio: float) -> float:
+    def _scaled(self, advantage: float, log_ratio: float, mix: float) -> float:
+        """The advantage of a token that the teacher finds more likely than the student by `log_ratio` nats."""
         low, high = 1 - self.settings.clip, 1 + self.settings.clip
-        return min(high, max(low, math.exp(min(log_ratio, 1.0))))
+        agreement = math.exp(min(math.copysign(1.0, advantage) * log_ratio, 1.0))
+        return advantage * (1 - mix + mix * min(high, max(low, agreement)))
 
     def state(self) -> dict[str, Any]:
         return self.context.state()

@@ -2,15 +2,16 @@
 
 The run goes over to `then` once at least `when.passed` of the attempts of `when.updates` updates in a row have passed,
 and back once fewer have in as many. Whether there is something to compare in a group can only be seen by trying: if
-fewer than `when.mixed` of the groups of its first update have both successes and failures, `first` goes on.
+fewer than `when.mixed` of the groups of its first update have both successes and failures, `first` goes on. An
+update without a verdict decides nothing.
 
 Not covered: a learning rate of its own for either.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import model_validator
 
 from resd import algorithms
 from resd.algorithms import base
@@ -28,8 +29,6 @@ from resd.types import Attempt, Observation, Problem
 if TYPE_CHECKING:
     from resd.observe.run import Run
 
-Inner = Annotated[SerializeAsAny[AlgorithmSettings], BeforeValidator(algorithms.settings)]
-
 
 class When(Section):
     """Shares of attempts and of groups, and a number of updates."""
@@ -43,12 +42,20 @@ class Settings(AlgorithmSettings):
     """`objective`, `teacher` and `policy_gradient` serve both."""
 
     name: Literal["switch"]
-    first: Inner
-    then: Inner
+    first: algorithms.Inner
+    then: algorithms.Inner
     when: When
     objective: ObjectiveSettings
     teacher: TeacherSettings
     policy_gradient: PolicyGradientSettings
+
+    @model_validator(mode="after")
+    def _compares(self) -> "Settings":
+        if self.then.group < 2:
+            raise ValueError("switch goes by groups that have both outcomes: write algorithm.then.group=2 or more")
+        if self.group != self.then.group:
+            raise ValueError("algorithm.group is that of `then` here: write algorithm.then.group, and leave it out")
+        return self
 
 
 class Algorithm(base.Algorithm[Settings]):
@@ -66,12 +73,13 @@ class Algorithm(base.Algorithm[Settings]):
         attempts = [attempt for attempt in observed.attempts if attempt.parent is None]
         passed = sum(attempt.passed for attempt in attempts) / max(1, len(attempts))
         mixed = mixed_share(attempts)
-        frequent = passed >= when.passed
-        self.row = self.row + 1 if frequent != switched else 0
-        nothing_to_compare = self.probing and mixed < when.mixed
-        self.probing = False
-        if self.row == when.updates or nothing_to_compare:
-            self.switched, self.row, self.probing = not switched, 0, not switched
+        if attempts:
+            frequent = passed >= when.passed
+            self.row = self.row + 1 if frequent != switched else 0
+            nothing_to_compare = self.probing and mixed < when.mixed
+            self.probing = False
+            if self.row == when.updates or nothing_to_compare:
+                self.switched, self.row, self.probing = not switched, 0, not switched
         metrics = {**observed.metrics, "switch/switched": float(switched), "switch/mixed": mixed}
         return Observation(observed.attempts, observed.samples, metrics, observed.stop)
 

@@ -51,6 +51,8 @@ class Prompts:
         feedback: str = "",
         reflection: str = "",
         solution: str = "",
+        demonstration: str = "",
+        hint: str = "",
     ) -> str:
         """The problem with everything known about it (paper section 3.3)."""
         slots = {
@@ -60,6 +62,8 @@ class Prompts:
             "feedback": feedback,
             "reflection": reflection,
             "solution": solution,
+            "demonstration": demonstration,
+            "hint": hint,
         }
         return self._render("teacher", slots)
 

@@ -1,9 +1,9 @@
 """The self-teacher's prompt: the problem plus what is known in hindsight (paper section 3.3).
 
 Each part can be switched off. RESD uses all of them; SDPO and SDPO+ss have feedback and solution alone, and differ in
-the solutions they are given. A prompt over its budget is shortened part by part (`shorten`), which leaves the problem
-and the closing directive whole. Only the last user message is rewritten; earlier turns stay as they are and are not
-shortened.
+the solutions they are given. A demonstration and a hint are there for who gives them (OPSD). A prompt over its budget
+is shortened part by part (`shorten`), which leaves the problem and the closing directive whole. Only the last user
+message is rewritten; earlier turns stay as they are and are not shortened.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ class Parts:
 class Composed:
     """A teacher's messages.
 
-    `privileged`: they hold a solution, feedback or a reflection; a sample without any has nothing to distil, and the
-    playbook alone does not count. `truncated`: how many parts were shortened or dropped to fit.
+    `privileged`: they hold a solution, feedback, a reflection, a demonstration or a hint; a sample without any has
+    nothing to distil, and the playbook alone does not count. `truncated`: how many parts were shortened or dropped.
     """
 
     messages: Messages
@@ -48,6 +48,8 @@ _LOSS = {
     "feedback": BEGINNING,
     "reflection": BEGINNING,
     "solution": ALL_OR_NOTHING,
+    "demonstration": ALL_OR_NOTHING,
+    "hint": ALL_OR_NOTHING,
 }
 
 
@@ -60,7 +62,14 @@ class TeacherPrompt:
     def __init__(self, prompts: Prompts, parts: Parts, budget: int, count: Callable[[str], int]) -> None:
         self.prompts, self.parts, self.budget = prompts, parts, Budget(budget, count)
 
-    def compose(self, attempt: Attempt, playbook: str = "", solution: str | None = None) -> Composed | None:
+    def compose(
+        self,
+        attempt: Attempt,
+        playbook: str = "",
+        solution: str | None = None,
+        demonstration: str = "",
+        hint: str = "",
+    ) -> Composed | None:
         """The prompt; the task's own one if there is nothing to add; None if even the problem does not fit.
 
         `playbook` is `Playbook.render`'s text, `solution` the text of a success without thinking.
@@ -71,13 +80,14 @@ class TeacherPrompt:
         def render(slots: dict[str, str]) -> str:
             return self.prompts.teacher(problem, **slots) if any(slots.values()) else problem
 
-        slots, truncated = self.budget.fit(self._fill(attempt, playbook, solution), _LOSS, render, others)
+        told = self._fill(attempt, playbook, solution) | {"demonstration": demonstration.strip(), "hint": hint.strip()}
+        slots, truncated = self.budget.fit(told, _LOSS, render, others)
         text = render(slots)
         if others + self.budget.count(text) > self.budget.tokens:
             return None
         messages = list(attempt.prompt)
         messages[index] = {**messages[index], "content": text}
-        privileged = any(slots[name] for name in ("solution", "feedback", "reflection"))
+        privileged = any(text for name, text in slots.items() if name not in ("playbook", "previous_trial"))
         return Composed(messages, privileged, truncated)
 
     def _fill(self, attempt: Attempt, playbook: str, solution: str | None) -> dict[str, str]:

@@ -4,6 +4,7 @@ The same model, with the problem and what is known in hindsight before it, score
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 
@@ -44,6 +45,15 @@ class Hindsight:
         return [
             self._sample(attempt, self.teacher_prompt.compose(attempt, playbook, solution), weight)
             for attempt, solution, weight in zip(attempts, solutions, weights, strict=True)
+        ]
+
+    def told(
+        self, attempts: Sequence[Attempt], texts: Sequence[str], slot: Literal["solution", "demonstration", "hint"]
+    ) -> list[Sample]:
+        """One sample an attempt, left in it too, whose teacher reads a text that was given with the problem."""
+        return [
+            self._sample(attempt, self.teacher_prompt.compose(attempt, **{slot: text}), 1.0)
+            for attempt, text in zip(attempts, texts, strict=True)
         ]
 
     def spoken(self, attempt: Attempt) -> str:

@@ -58,7 +58,7 @@ class Stream:
 
 
 def fingerprint(task: Task, problems: Iterable[Problem]) -> Fingerprint:
-    """What a run says of its problems: how many, and a hash of their ids, prompts and order. Not of `cases`."""
+    """What a run says of its problems: how many, and a hash of their ids, prompts and order. Not of what is private."""
     count, digest = 0, hashlib.sha256()
     for problem in problems:
         told = [problem.id, problem.statement, problem.family, [dict(m) for m in task.prompt(problem)]]

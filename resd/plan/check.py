@@ -16,6 +16,7 @@ REMEDY = {
     "author": "take a smaller author.path, or author.url",
     "cache": "lower engine.max_batch or rollout.max_response, or take engine=vllm",
     "engine": "lower engine.gpu_memory with engine=vllm, else take that or a smaller model",
+    "the teacher as it is read": "take a smaller teacher",
     "head": "lower hardware.head_chunk, or take a smaller model",
 }
 ELSE = "take more processes (--nproc-per-node, --nnodes), model.lora, hardware.offload=all on a GPU, or a smaller model"
@@ -32,14 +33,17 @@ class Room:
     processes: int
 
 
-def check(shape: Shape, config: Config, ranks: int, room: Room, author: Shape | None = None) -> str:
-    """A sentence about the memory of a run. Raises UserError, which says what to reduce, if it cannot suffice."""
-    guess = estimate(shape, config, ranks, room.device, author)
+def check(shape: Shape, config: Config, ranks: int, room: Room, *others: Shape | None) -> str:
+    """A sentence about the memory of a run. Raises UserError, which says what to reduce, if it cannot suffice.
+
+    `others` are those of `estimate`.
+    """
+    guess = estimate(shape, config, ranks, room.device, *others)
     phase, (have, needed) = guess.phases[guess.worst], guess.share
     most = max((part for part in phase if part != "libraries"), key=lambda part: phase[part])
     remedy = REMEDY.get(most, ELSE) if have >= needed else "raise engine.gpu_memory or engine.tensor_parallel"
     sizes = ", ".join(f"{part} {_gb(size)}" for part, size in phase.items() if size >= GB / 20)
-    longest = config.model.max_prompt if _fits(guess, room) else longest_prompt(shape, config, ranks, room, author)
+    longest = config.model.max_prompt if _fits(guess, room) else longest_prompt(shape, config, ranks, room, *others)
     if config.rollout.max_prompt <= longest < config.model.max_prompt:
         raise UserError(
             f"model.max_prompt={config.model.max_prompt} is more than fits, even one prompt and its response at a "
@@ -65,12 +69,13 @@ def check(shape: Shape, config: Config, ranks: int, room: Room, author: Shape | 
     return f"{needs}, of {_gb(room.free)}"
 
 
-def longest_prompt(shape: Shape, config: Config, ranks: int, room: Room, author: Shape | None = None) -> int:
+def longest_prompt(shape: Shape, config: Config, ranks: int, room: Room, *others: Shape | None) -> int:
     """The largest `model.max_prompt` that a run has room for, a single row of it with its response; 0 if none."""
 
     def too_long(tokens: int) -> bool:
         model = config.model.model_copy(update={"max_prompt": tokens})
-        return not _fits(estimate(shape, config.model_copy(update={"model": model}), ranks, room.device, author), room)
+        changed = config.model_copy(update={"model": model})
+        return not _fits(estimate(shape, changed, ranks, room.device, *others), room)
 
     return bisect_left(range(1, LONGEST), True, key=too_long)
 

@@ -1,7 +1,8 @@
 """What a process holds in each phase of a run.
 
 Parameters, gradients, optimizer and teacher are float32 shards (`model.shard`), of which `hardware.shard_processes`
-make a whole; an adapter has gradients and an optimizer of its own size, and the teacher's is another one. Forward
+make a whole; an adapter has gradients and an optimizer of its own size, and the teacher's is another one. A teacher
+that is another model has shards of its own size, which no checkpoint keeps. Forward
 passes take `hardware.dtype`, the built-in engine is one whole model a process, vLLM is shared by
 `engine.tensor_parallel` processes. Only the first process reads a whole model.
 
@@ -51,14 +52,24 @@ class Estimate:
         return max(sum(self.surely.get(part, size) for part, size in parts.items()) for parts in self.phases.values())
 
 
-def estimate(shape: Shape, config: Config, ranks: int, device_bytes: int, author: Shape | None = None) -> Estimate:
-    """What the first of `ranks` processes holds. `device_bytes` is the size of its GPU (vLLM takes a share of it);
-    `author` is another model that writes, whole in its own engine from start to end."""
+def estimate(
+    shape: Shape,
+    config: Config,
+    ranks: int,
+    device_bytes: int,
+    external: Shape | None = None,
+    author: Shape | None = None,
+) -> Estimate:
+    """What the first of `ranks` processes holds. `device_bytes` is the size of its GPU (vLLM takes a share of it).
+
+    `external` is the teacher that is another model; `author` another one that writes, whole in its own engine.
+    """
+    teacher = external or shape
     hardware, engine = config.hardware, config.engine
     size, whole, tensor = SIZE[hardware.dtype], 4 * shape.parameters, 4 * shape.largest
     cut = tensor // (hardware.shard_processes or ranks)
     cuda = hardware.device == "cuda"
-    shards = _shards(shape, config, ranks)
+    shards = _shards(shape, teacher, config, ranks)
     away = OFFLOADED[hardware.offload] if cuda else ()
     offloaded = sum(shards.get(part, 0) for part in away)
     near = {part: held for part, held in shards.items() if part not in away}
@@ -77,15 +88,20 @@ def estimate(shape: Shape, config: Config, ranks: int, device_bytes: int, author
         row = cache
     reading = {"parameters": near.get("parameters", 0)} if cuda else {"a model as it is read": whole}
     given = {"a tensor as it is given out": cut + (tensor if cuda else cut)}  # its part arrives, and is copied
-    forward = _forward(shape, config)
-    activations = _activations(shape, config, ranks)
+    forward = _forward(shape, teacher, config)
+    activations = _activations(shape, teacher, config, ranks)
     each = OVERHEAD["cpu"] + offloaded + staged
-    phases = {
-        "loading": libraries | reading | given,
-        "generating": trained | generating,
-        "learning": trained | resident | gradients | {"activations": activations[1]} | forward,
-        **({"writing": trained | generating | {"cache": 0} | writing} if writing else {}),
-    }
+    phases = {"loading": libraries | reading | given}
+    if external:
+        other, cut = 4 * external.parameters, 4 * external.largest // (hardware.shard_processes or ranks)
+        read = {"teacher": near.get("teacher", 0)} if cuda else {"the teacher as it is read": other}
+        given = {"a tensor as it is given out": cut + (4 * external.largest if cuda else cut)}
+        phases["loading the teacher"] = libraries | {"parameters": near.get("parameters", 0)} | read | given
+        whole = max(whole, other)
+    phases["generating"] = trained | generating
+    phases["learning"] = trained | resident | gradients | {"activations": activations[1]} | forward
+    if writing:
+        phases["writing"] = trained | generating | {"cache": 0} | writing
     if not algorithms.learns(config.algorithm):
         kept = libraries | weights_of_author
         phases = {name: kept | generating | more for name, more in (("generating", {}), ("writing", writing))}
@@ -115,8 +131,12 @@ def _author(
 
 
 def _teaches(config: Config) -> bool:
-    """Whether the teacher has weights of its own."""
+    """Whether the teacher has weights of its own: another model, or a copy of what is trained."""
     return config.algorithm.teacher is not None and config.algorithm.teacher.weighs
+
+
+def _external(config: Config) -> bool:
+    return config.algorithm.teacher is not None and config.algorithm.teacher.path is not None
 
 
 def _adapter(shape: Shape, config: Config) -> int:
@@ -124,20 +144,21 @@ def _adapter(shape: Shape, config: Config) -> int:
     return 0 if lora is None else shape.adapter(lora.rank, lora.targets)
 
 
-def _shards(shape: Shape, config: Config, ranks: int) -> dict[str, int]:
+def _shards(shape: Shape, teacher: Shape, config: Config, ranks: int) -> dict[str, int]:
     """Bytes of the float32 shards of one process."""
     sharers, adapter = config.hardware.shard_processes or ranks, _adapter(shape, config)
     trained = adapter or shape.parameters
     numbers = {"parameters": shape.parameters + 2 * adapter, "optimizer": 2 * trained, "gradients": trained}
-    if _teaches(config) and not adapter:
-        numbers["teacher"] = shape.parameters
+    if _external(config) or (_teaches(config) and not adapter):
+        numbers["teacher"] = teacher.parameters
     return {part: 4 * count // sharers for part, count in numbers.items()}
 
 
 def _checkpoint(shape: Shape, config: Config, ranks: int) -> int:
     """Bytes of the copies from which one process writes its part of the state: weights, optimizer and teacher."""
     trained = _adapter(shape, config) or shape.parameters
-    return 4 * (3 + _teaches(config)) * trained // (config.hardware.shard_processes or ranks)
+    kept = _teaches(config) and not _external(config)
+    return 4 * (3 + kept) * trained // (config.hardware.shard_processes or ranks)
 
 
 def _engine(shape: Shape, config: Config, ranks: int) -> tuple[int, int, int]:
@@ -154,31 +175,33 @@ def _engine(shape: Shape, config: Config, ranks: int) -> tuple[int, int, int]:
     return weights, max(attempts, writing) * token, longest * token
 
 
-def _activations(shape: Shape, config: Config, ranks: int) -> tuple[int, int]:
+def _activations(shape: Shape, teacher: Shape, config: Config, ranks: int) -> tuple[int, int]:
     """Bytes that a micro-batch keeps for its backward pass if all texts are as long as they may be, and at most."""
     hardware, rollout, size = config.hardware, config.rollout, SIZE[config.hardware.dtype]
-    teacher = config.algorithm.teacher is not None
+    taught = config.algorithm.teacher is not None
     own = rollout.max_prompt + rollout.max_response
-    longest = config.model.max_prompt + rollout.max_response if teacher else own  # a row is as wide as its longer side
+    longest = config.model.max_prompt + rollout.max_response if taught else own  # a row is as wide as its longer side
     samples, rows = _samples(config, ranks), max(1, hardware.micro_batch_tokens // longest)
     saved = shape.saved(size)
     layers = shape.layers * (size * shape.width if hardware.activation_checkpointing else saved)
     usual, most = min(rows, samples) * own, max(own, min(hardware.micro_batch_tokens, samples * own))
-    reading = teacher * min(rows, samples) * longest * saved  # a layer in the making; nothing is kept of it
+    reading = taught * min(rows, samples) * longest * teacher.saved(size)  # a layer in the making
     return max(usual * (layers + saved), reading), max(most * (layers + saved), reading)
 
 
-def _forward(shape: Shape, config: Config) -> dict[str, int]:
+def _forward(shape: Shape, teacher: Shape, config: Config) -> dict[str, int]:
     """Bytes of gathered parameters, and of the head's logits and gradient."""
     objective, size = config.algorithm.objective, SIZE[config.hardware.dtype]
-    models = 1 + (_teaches(config) and config.model.lora is None)
+    others = [teacher] if _external(config) or (_teaches(config) and config.model.lora is None) else []
     cast = size if size < 4 else 0
     reads_all = objective is not None and (objective.select == "teacher" or objective.support == "full")
     logits = config.hardware.head_chunk * (4 * (1 + reads_all) + cast)
     layers = shape.layer() * (2 * size + size + 4)  # two in flight, and a gradient with its float32 copy
+    layers = max(layers, *(other.layer() * 2 * size for other in others), 0)
+    models = [shape, *others]
     return {
-        "gathered": shape.embeddings * size * models + layers,
-        "head": shape.vocabulary * (logits + shape.width * (4 + cast) * models),
+        "gathered": sum(model.embeddings for model in models) * size + layers,
+        "head": shape.vocabulary * (logits + sum(model.width for model in models) * (4 + cast)),
     }
 
 
