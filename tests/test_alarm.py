@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from resd.alarm import QUANTITIES, Alarm
 from resd.settings import AlarmSettings
+from resd.storage.rundir import RunDir
+from resd.types import UserError
 
 SETTINGS = AlarmSettings(reference=8, rollbacks=2, lr_factor=0.5)
 Series = dict[str, "np.ndarray[Any, Any]"]

@@ -162,8 +162,8 @@ def test_what_cannot_teach_is_refused_before_anything_loads(
         ([*there, "algorithm.objective.select=student"], "write algorithm.objective.select=teacher"),
         ([*there, "algorithm.objective.support=full"], "algorithm.objective.support=tail"),
         ([*there, "rollout.temperature=0.7"], "write rollout.temperature=1.0"),
-        ([*there, f"algorithm.teacher.path={teacher}"], "either teacher.path=… or teacher.url=…"),
-        ([], "either teacher.path=… or teacher.url=…"),
+        ([*there, f"algorithm.teacher.path={teacher}"], "one of teacher.path=…, teacher.url=…"),
+        ([], "one of teacher.path=…, teacher.url=…"),
         (["algorithm.teacher.url=localhost"], "localhost is no address: write http://HOST:PORT/v1"),
         ([*there, "algorithm.teacher.model=big"], "has no model big: write one of served"),
     ]

@@ -1,50 +1,17 @@
-"""Typed settings, one class a section of the configuration. Layer 0: pydantic only, no Hydra, no torch.
+"""The sections of a run, whatever its algorithm."""
 
-A section is frozen and refuses unknown keys. Types and limits stand here, values in `conf/`, so that each value has one
-place. An algorithm adds its own keys by subclassing `AlgorithmSettings` in its file.
-"""
-
-import os
-import re
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from resd.types import Problem
-
-ROOT = Path(__file__).resolve().parent.parent
-
-
-def _shipped(path: str) -> str:
-    path = os.path.expanduser(path)
-    beside = ROOT / path
-    return str(beside) if not Path(path).is_dir() and beside.is_dir() else path
-
-
-def _address(url: str) -> str:
-    if not re.match(r"https?://[^/\s]", url):
-        raise ValueError(f"{url} is no address: write http://HOST:PORT/v1")
-    return url.rstrip("/")
-
-
-Url = Annotated[str, AfterValidator(_address)]
-Positive = Annotated[int, Field(ge=1)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Section(BaseModel):
-    """A part of the configuration."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from resd.settings.base import Fraction, Positive, Section, Url, shipped
 
 
 class TaskSettings(Section):
     """`options` go to the task as they are (`envs.load(name, **options)`)."""
 
     name: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default_factory=dict)
 
 
 class LoraSettings(Section):
@@ -62,7 +29,7 @@ class ModelSettings(Section):
     roles (teacher, reflection, curation) in tokens; `lora` trains adapters (null: all parameters).
     """
 
-    path: Annotated[str, AfterValidator(_shipped)]
+    path: Annotated[str, AfterValidator(shipped)]
     prompts: Literal["full", "compact"]
     output_format: Literal["json", "lines"]
     enable_thinking: bool
@@ -198,7 +165,7 @@ class AuthorSettings(Section):
     the name `model` (null: the first one there); with neither, the student. Null limits are the algorithm's.
     """
 
-    path: Annotated[str, AfterValidator(_shipped)] | None
+    path: Annotated[str, AfterValidator(shipped)] | None
     url: Url | None
     model: str | None
     max_prompt: Positive | None
@@ -225,105 +192,8 @@ class VerifySettings(Section):
     timeout: Annotated[float, Field(gt=0)]
 
 
-class ObjectiveSettings(Section):
-    """The clipped f-divergence over top-k logits (paper Eq. 1; specs: ratio clip, support, tail bucket)."""
-
-    divergence: str
-    alpha: Fraction
-    top_k: Positive
-    select: Literal["student", "teacher"]
-    support: Literal["tail", "renormalise", "full"]
-    ratio_min: Annotated[float, Field(gt=0, lt=1)] | None
-    ratio_max: Annotated[float, Field(gt=1)] | None
-
-
-class PolicyGradientSettings(Section):
-    """The clipped surrogate of PPO; clips matter once `optimizer.mini_batches` exceeds 1."""
-
-    clip_low: Annotated[float, Field(gt=0, lt=1)]
-    clip_high: Annotated[float, Field(gt=0)]
-    dual_clip: Annotated[float, Field(gt=1)] | None
-
-
 class LossSettings(Section):
     """`importance_cap` truncates trainer/engine importance weights (null: off); `reduction` normalises the sum."""
 
     importance_cap: Annotated[float, Field(ge=1)] | None
     reduction: Literal["sequence_mean", "token_mean"]
-
-
-class TeacherSettings(Section):
-    """Weights that score: `frozen` the initial ones, `ema` a moving average in float32, `live` the student's own.
-
-    `external` are those of another model with the student's vocabulary: in the folder `path`, or served at the address
-    `url` under the name `model` (null: the first one there).
-    """
-
-    kind: Literal["frozen", "ema", "live", "external"]
-    rate: Fraction = 0.0
-    path: Annotated[str, AfterValidator(_shipped)] | None = None
-    url: Url | None = None
-    model: str | None = None
-
-    @model_validator(mode="after")
-    def _whose(self) -> "TeacherSettings":
-        if [self.path, self.url].count(None) != 2 - (self.kind == "external"):
-            raise ValueError("write teacher.kind=external and one of teacher.path=…, teacher.url=…, or none of these")
-        return self
-
-    @property
-    def weighs(self) -> bool:
-        """Whether this run holds weights of its own for it."""
-        return self.kind != "live" and self.url is None
-
-
-class SuccessWeighting(Section):
-    """Success-rate rebalancing, paper Eq. 2."""
-
-    enabled: bool
-    a: Annotated[float, Field(ge=0)]
-    b: Annotated[float, Field(ge=0)]
-
-
-class AlgorithmSettings(Section):
-    """What every algorithm has. `name` is a module of `resd.algorithms`; `group` rollouts are drawn for each prompt."""
-
-    name: str
-    group: Positive
-    objective: ObjectiveSettings | None = None
-    policy_gradient: PolicyGradientSettings | None = None
-    teacher: TeacherSettings | None = None
-
-    @property
-    def compares(self) -> bool:
-        """Whether the objective has a part in it."""
-        return self.objective is not None
-
-    @model_validator(mode="after")
-    def _answerable(self) -> "AlgorithmSettings":
-        objective = self.objective if self.teacher and self.teacher.url and self.compares else None
-        if objective and (objective.select == "student" or objective.support == "full"):
-            raise ValueError(
-                "algorithm.teacher.url tells no more than its own likeliest tokens: write "
-                "algorithm.objective.select=teacher and algorithm.objective.support=tail"
-            )
-        return self
-
-    def check(self, problems: Sequence[Problem]) -> str:
-        """What a user should know about these training problems, or nothing; asked before a model is read.
-
-        Raises UserError if there is nothing to learn from them.
-        """
-        return " ".join(value.check(problems) for _, value in self if isinstance(value, AlgorithmSettings)).strip()
-
-
-class TeacherPromptSettings(Section):
-    """What the teacher may read besides the problem, one switch a part, and how long its prompt may be in tokens."""
-
-    playbook: bool
-    previous_trial: bool
-    feedback: bool
-    reflection: bool
-    solution: bool
-    feedback_with_solution: bool
-    max_tokens: Positive

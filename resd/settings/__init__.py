@@ -1,0 +1,65 @@
+"""Typed settings, one class a section of the configuration. Layer 0: pydantic only, no Hydra, no torch.
+
+A section is frozen and refuses unknown keys. Types and limits stand here, values in `conf/`, so that each value has one
+place. An algorithm adds its own keys by subclassing `AlgorithmSettings` in its file.
+"""
+
+from resd.settings.base import ROOT, Fraction, Positive, Section, Url
+from resd.settings.method import (
+    AlgorithmSettings,
+    ObjectiveSettings,
+    PolicyGradientSettings,
+    SuccessWeighting,
+    TeacherPromptSettings,
+    TeacherSettings,
+)
+from resd.settings.run import (
+    AlarmSettings,
+    AuthorSettings,
+    CheckpointSettings,
+    EngineSettings,
+    EvaluationSettings,
+    ForgettingSettings,
+    HardwareSettings,
+    LoraSettings,
+    LossSettings,
+    ModelSettings,
+    OptimizerSettings,
+    RemoteSettings,
+    SamplingSettings,
+    TaskSettings,
+    TransformersSettings,
+    VerifySettings,
+    VllmSettings,
+)
+
+__all__ = [
+    "ROOT",
+    "AlarmSettings",
+    "AlgorithmSettings",
+    "AuthorSettings",
+    "CheckpointSettings",
+    "EngineSettings",
+    "EvaluationSettings",
+    "ForgettingSettings",
+    "Fraction",
+    "HardwareSettings",
+    "LoraSettings",
+    "LossSettings",
+    "ModelSettings",
+    "ObjectiveSettings",
+    "OptimizerSettings",
+    "PolicyGradientSettings",
+    "Positive",
+    "RemoteSettings",
+    "SamplingSettings",
+    "Section",
+    "SuccessWeighting",
+    "TaskSettings",
+    "TeacherPromptSettings",
+    "TeacherSettings",
+    "TransformersSettings",
+    "Url",
+    "VerifySettings",
+    "VllmSettings",
+]  # fmt: skip
