@@ -19,6 +19,7 @@ from resd.run import Run
 from resd.settings import ModelSettings, SamplingSettings
 from resd.speech import Speech
 from resd.types import Attempt, Completion, Messages, Observation, Problem, Request, Sample, Verdict
+from resd.writer import Author
 
 # A compact prompt ends with what is asked for; anything else is a problem.
 ROLES = {"write the lesson": "reflect", "tag the rules": "tag", "add new rules": "curate"}
@@ -130,6 +131,7 @@ class World:
         pipelined: bool = False,
         seed: int = 7,
         learner: Learner | None = None,
+        author: Callable[[Speech], Author] | None = None,
         **changes: Any,
     ) -> None:
         self.folder, self.chat, self.task = folder, chat, Words()
@@ -137,10 +139,11 @@ class World:
         log, clock = Log(None, talks=False), Clock()
         judge: Any = Judge()
         engine: Any = self.engine
+        speech = Speech(chat, engine, judge, log, clock, seed)
         self.run = Recorded(
             task=self.task,
             model=model_settings("unread"),
-            speech=Speech(chat, engine, judge, log, clock, seed),
+            speech=speech,
             journal=Journal(log),
             learner=learner,
             clock=clock,
@@ -148,6 +151,7 @@ class World:
             seed=seed,
             directory=folder,
             pipelined=pipelined,
+            author=author(speech) if author else None,
         )
         self.algorithm = algorithms.build(self.run, algorithms.settings(configured(name, changes)))
 
