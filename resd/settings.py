@@ -265,7 +265,7 @@ class TeacherSettings(Section):
     @model_validator(mode="after")
     def _whose(self) -> "TeacherSettings":
         if [self.path, self.url].count(None) != 2 - (self.kind == "external"):
-            raise ValueError("write teacher.kind=external and either teacher.path=… or teacher.url=…, or none of the three")
+            raise ValueError("write teacher.kind=external and either teacher.path=… or teacher.url=…, or none of these")
         return self
 
     @property
