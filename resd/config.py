@@ -164,10 +164,11 @@ def dump(config: Config) -> str:
 
 
 def read(path: Path) -> Config:
-    """The configuration of an earlier run."""
+    """The configuration of an earlier run; sections that are younger than it are as shipped."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the directory of a run")
-    return validate(OmegaConf.create(_written(path)))
+    younger = {key: value for key, value in _written(CONF / "config.yaml").items() if key in Config.model_fields}
+    return validate(OmegaConf.create({**younger, **_written(path)}))
 
 
 def _written(path: Path) -> dict[str, Any]:

@@ -309,9 +309,7 @@ class Session:
             self.log.close()
         if kind is None:
             self.checkpoints.close()
-            self.run.speech.engine.close()
-            if self.run.author is not None:
-                self.run.author.close()
+            self.run.close()
         if not self.checkpoints.busy:  # else the end of the process lets go of the directory
             self.directory.close()
 

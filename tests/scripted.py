@@ -19,6 +19,7 @@ from resd.learn.learner import Learner
 from resd.model.chat import Chat
 from resd.observe.run import Run
 from resd.observe.speech import Speech
+from resd.observe.writer import Author
 from resd.report.journal import Journal
 from resd.report.log import Log
 from resd.settings import ModelSettings, SamplingSettings
@@ -143,6 +144,7 @@ class World:
         seed: int = 7,
         learner: Learner | None = None,
         told: Mapping[str, str] | None = None,
+        author: Callable[[Speech], Author] | None = None,
         **changes: Any,
     ) -> None:
         self.folder, self.chat, self.task = folder, chat, Words(told)
@@ -150,10 +152,11 @@ class World:
         log, clock = Log(None, talks=False), Clock()
         judge: Any = Judge()
         engine: Any = self.engine
+        speech = Speech(chat, engine, judge, log, clock, seed)
         self.run = Recorded(
             task=self.task,
             model=model_settings("unread"),
-            speech=Speech(chat, engine, judge, log, clock, seed),
+            speech=speech,
             journal=Journal(log),
             learner=learner,
             clock=clock,
@@ -161,6 +164,7 @@ class World:
             seed=seed,
             directory=folder,
             pipelined=pipelined,
+            author=author(speech) if author else None,
         )
         self.algorithm = algorithms.build(self.run, algorithms.settings(configured(name, changes)))
 

@@ -1,5 +1,6 @@
 """Every mistake on the command line is one sentence and a non-zero exit status, before anything is loaded."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -38,6 +39,9 @@ def test_sdpo_and_its_variant_are_one_boolean_apart() -> None:
 def test_configuration_survives_the_run_directory(tmp_path: Path) -> None:
     settings = load("steps=3", f"run_dir={tmp_path}")
     (tmp_path / "config.yaml").write_text(config.dump(settings))
+    assert config.read(tmp_path / "config.yaml") == settings
+    older = settings.model_dump(mode="json", exclude={"on_alarm", "alarm", "author", "remote"})
+    (tmp_path / "config.yaml").write_text(json.dumps(older))
     assert config.read(tmp_path / "config.yaml") == settings
 
 

@@ -225,6 +225,14 @@ class Run:
         interactions = {"interactions": self.journal.interactions}
         return {**outcome(attempts), **interactions, **metrics, **self.journal.drain()}
 
+    def close(self) -> None:
+        """Let go of the engine, and of who is asked elsewhere."""
+        self.speech.engine.close()
+        if self.author is not None:
+            self.author.close()
+        if self.remote is not None:
+            self.remote.address.close()
+
     def write_file(self, name: str, text: str, *, append: bool = False) -> None:
         """Write into the run directory (rank 0)."""
         if self.directory is not None:

@@ -91,6 +91,7 @@ class RemoteWriter(Writer):
     """Asks an address for chat completions. Lengths are counted with the student's tokenizer, which is a guess."""
 
     def __init__(self, speech: Speech, journal: Journal, sampling: SamplingSettings, address: Address) -> None:
+        # not the student's voice, or a pipelined run would let its engine answer
         super().__init__(speech.voiced_by(speech.chat, speech.engine), journal, sampling, speech.chat.thinking_opened)
         self.address = address
 
