@@ -58,6 +58,11 @@ class Local:
                 if problem.id in problems:
                     raise UserError(f"{place}: the id {problem.id!r} occurs twice; every problem needs its own")
                 problems[problem.id] = problem
+        told = self.privileged is None or any(self.privileged in problem.cases[0] for problem in problems.values())
+        if problems and split == "train" and not told:
+            raise UserError(
+                f"source={self.source!r}: no row has a column {self.privileged!r}, which `privileged` names"
+            )
         if not problems:
             raise UserError(f'source={self.source!r} has no {split} problem: add rows with "split": "{split}"')
         return list(problems.values())

@@ -1,11 +1,15 @@
 """One batch with every kind of sample, against plain autograd in float64; and what each algorithm makes of attempts."""
 
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import tiny
 import torch
 from test_learner import CLIP, HARDWARE, LOSS, OPTIMIZER, gradients, logits
+from test_train import environment
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -72,7 +76,23 @@ def oracle(samples: list[Sample]) -> tuple[float, dict[str, Tensor]]:
 
 
 def test_a_mixed_batch_is_plain_autograd(mesh: DeviceMesh) -> None:
-    loss, found = gradients(double(mesh), batch())
+    same_as_oracle(*gradients(double(mesh), batch()))
+
+
+def test_two_processes_share_a_mixed_batch(tmp_path: Path) -> None:
+    file = tmp_path / "found.pt"
+    command = [sys.executable, str(Path(__file__).parent / "mixed_ranks.py"), "2", str(file)]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    found = torch.load(file)
+    first, second = found["shares"].values()
+    assert sorted(first + second) == [0, 1, 2, 3, 4]  # the others have no gradient
+    assert first
+    assert second
+    same_as_oracle(found["loss"], found["gradients"])
+
+
+def same_as_oracle(loss: float, found: dict[str, Tensor]) -> None:
     expected_loss, expected = oracle(batch())
     assert loss == pytest.approx(expected_loss, rel=1e-6)
     assert found.keys() == expected.keys()
