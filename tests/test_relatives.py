@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from scripted import LOGPROB, Line, World, configured, model_settings, prompt, said
 
-from resd.learner import Scores
+from resd.learn.learner import Scores
 from resd.model.chat import Chat
 from resd.types import Attempt, Observation, Problem, Sample, Verdict
 
