@@ -324,9 +324,11 @@ def test_first_distils_and_its_share_must_reach_the_threshold(world: Make) -> No
 
 
 @pytest.mark.parametrize(("outcomes", "share"), [(["right", "wrong"], 0.5), (["right", "right"], 0.0)])
-def test_the_switch_goes_back_when_groups_are_no_longer_mixed(world: Make, outcomes: list[str], share: float) -> None:
+def test_the_first_update_after_the_switch_shows_whether_groups_are_mixed(
+    world: Make, outcomes: list[str], share: float
+) -> None:
     lines: dict[str, Line] = {"one": ["right", *outcomes, "right", "wrong", "right"], "two": "bad"}
-    made = switching(world, lines, WHEN | {"updates": 1})
+    made = switching(world, lines, {"passed": 0.2, "updates": 1, "mixed": 0.5})
     made.update("one")
     made.update("one", "two")
     assert (half(made), made.metrics["switch/mixed"]) == ("then", share)
@@ -334,33 +336,49 @@ def test_the_switch_goes_back_when_groups_are_no_longer_mixed(world: Make, outco
     assert half(made) == ("then" if share else "first")
 
 
+def test_the_switch_goes_back_when_success_is_rare_again(world: Make) -> None:
+    pairs = ["right", "wrong", "right", "right", "wrong", "wrong", "wrong", "wrong"]
+    made = switching(world, {"one": ["right", "right", *pairs, "right"]})
+    halves = []
+    for _ in range(7):
+        made.update("one")
+        halves.append(half(made))
+    assert halves == ["first", "first", "then", "then", "then", "then", "first"]  # not for the pair that both passed
+
+
 def test_retries_do_not_decide(world: Make) -> None:
     made = switching(world, {}, WHEN | {"updates": 1})
     first = attempt("0", 0.0)
     made.algorithm.first = Given([first, attempt("r", 1.0, parent=first), attempt("s", 1.0, parent=first)])  # type: ignore[attr-defined]
     made.update("p")
-    assert made.metrics["switch/switched"] == made.algorithm.ripe == 0  # type: ignore[attr-defined]
+    assert counted(made) == (False, False, 0)
     assert made.metrics["switch/mixed"] == 0
+
+
+def counted(made: World) -> tuple[bool, bool, int]:
+    algorithm: Any = made.algorithm
+    return algorithm.switched, algorithm.probing, algorithm.row
 
 
 def test_an_update_without_a_verdict_decides_nothing(world: Make) -> None:
     made = switching(world, {"one": ["right", "lost", "right", "lost", "lost", "right", "right"]})
-    ripe = []
+    states = []
     for _ in range(5):
         made.update("one")
-        ripe.append((half(made), made.algorithm.state()["ripe"]))
-    assert ripe == [("first", 1), ("first", 1), ("first", 2), ("then", 2), ("then", 0)]
+        states.append(counted(made))
+    assert states == [(False, False, 1), (False, False, 1), (True, True, 0), (True, True, 0), (False, False, 0)]
 
 
 @pytest.mark.parametrize("updates", [1, 2, 3])
 def test_a_resumed_switch_goes_on_where_it_was(world: Make, updates: int) -> None:
-    tries = ["right", "right", "right", "wrong", "wrong", "right"]
+    tries = ["right", "right", "right", "wrong", "wrong", "wrong"]
     whole = switching(world, {"one": list(tries)})
     told = []
     for _ in range(4):
         whole.update("one")
-        told.append((half(whole), whole.algorithm.state()["ripe"]))
+        told.append((half(whole), counted(whole)))
     assert [name for name, _ in told] == ["first", "first", "then", "then"]
+    assert told[-1][1] == (True, False, 1)
     begun = switching(world, {"one": list(tries)})
     for _ in range(updates):
         begun.update("one")
@@ -369,7 +387,7 @@ def test_a_resumed_switch_goes_on_where_it_was(world: Make, updates: int) -> Non
     resumed.algorithm.restore(json.loads(json.dumps(begun.algorithm.state())))
     for expected in told[updates:]:
         resumed.update("one")
-        assert (half(resumed), resumed.algorithm.state()["ripe"]) == expected
+        assert (half(resumed), counted(resumed)) == expected
 
 
 def test_the_context_s_memory_is_kept(world: Make) -> None:
