@@ -215,7 +215,9 @@ class TeacherSettings(Section):
     @model_validator(mode="after")
     def _whose(self) -> "TeacherSettings":
         if (self.kind == "external") != (self.path is not None):
-            raise ValueError("teacher.path names an external teacher: write teacher.kind=external and teacher.path=…")
+            raise ValueError(
+                "algorithm.teacher.path goes with algorithm.teacher.kind=external alone: write both, or neither"
+            )
         return self
 
 
