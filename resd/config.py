@@ -147,6 +147,8 @@ def validate(composed: DictConfig) -> Config:
 def _sentence(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     message = error["msg"].removeprefix("Value error, ")
+    if key.startswith("algorithm."):  # one inside another does not know where it stands
+        message = message.replace(f"write algorithm.{error['loc'][-1]}=", f"write {key}=")
     if error["type"] == "extra_forbidden":
         return f"{key} is not a setting here: remove it, or see conf/ for what there is"
     if error["type"] == "missing":

@@ -3,7 +3,7 @@
 `group` rollouts of each prompt; a rollout's advantage is its reward against its group. No teacher, no context, no KL.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from pydantic import ValidationInfo, field_validator
@@ -28,18 +28,18 @@ def compared(field: str) -> Any:
 def in_hindsight(field: str) -> Any:
     """A validator of the algorithm that rolls out for another one, whose `group` comes before it."""
 
-    def teaches(cls: type[AlgorithmSettings], inner: AlgorithmSettings, info: ValidationInfo) -> AlgorithmSettings:
-        name = get_args(cls.model_fields["name"].annotation)[0]
-        if inner.objective is None:
+    def teaches(cls: type[AlgorithmSettings], inner: Any, info: ValidationInfo) -> Any:
+        told = dict(inner) if isinstance(inner, (Mapping, AlgorithmSettings)) else {}
+        name, group = get_args(cls.model_fields["name"].annotation)[0], info.data.get("group")
+        if told and told.get("objective") is None:
             raise ValueError(f"{name} needs a context with a teacher: write algorithm@algorithm.{field}=resd or sdpo")
-        group = info.data.get("group", inner.group)
-        if inner.group != group:
+        if told and group and told.get("group") != group:
             raise ValueError(
-                f"algorithm.{field}.group={inner.group} is not algorithm.group={group}: leave the former out"
+                f"algorithm.{field}.group={told.get('group')} is not algorithm.group={group}: leave the former out"
             )
         return inner
 
-    return field_validator(field)(classmethod(teaches))
+    return field_validator(field, mode="before")(classmethod(teaches))
 
 
 class Settings(AlgorithmSettings):

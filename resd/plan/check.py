@@ -16,8 +16,11 @@ REMEDY = {
     "author": "take a smaller author.path, or author.url",
     "cache": "lower engine.max_batch or rollout.max_response, or take engine=vllm",
     "engine": "lower engine.gpu_memory with engine=vllm, else take that or a smaller model",
-    "the teacher as it is read": "take a smaller teacher",
     "head": "lower hardware.head_chunk, or take a smaller model",
+}
+SMALLER = {
+    "teacher": "take a smaller teacher, more processes (--nproc-per-node), or hardware.offload=teacher on a GPU",
+    "the teacher as it is read": "take a smaller teacher",
 }
 ELSE = "take more processes (--nproc-per-node, --nnodes), model.lora, hardware.offload=all on a GPU, or a smaller model"
 
@@ -41,7 +44,8 @@ def check(shape: Shape, config: Config, ranks: int, room: Room, *others: Shape |
     guess = estimate(shape, config, ranks, room.device, *others)
     phase, (have, needed) = guess.phases[guess.worst], guess.share
     most = max((part for part in phase if part != "libraries"), key=lambda part: phase[part])
-    remedy = REMEDY.get(most, ELSE) if have >= needed else "raise engine.gpu_memory or engine.tensor_parallel"
+    remedies = REMEDY | (SMALLER if external else {})
+    remedy = remedies.get(most, ELSE) if have >= needed else "raise engine.gpu_memory or engine.tensor_parallel"
     sizes = ", ".join(f"{part} {_gb(size)}" for part, size in phase.items() if size >= GB / 20)
     longest = config.model.max_prompt if _fits(guess, room) else longest_prompt(shape, config, ranks, room, *others)
     if config.rollout.max_prompt <= longest < config.model.max_prompt:
