@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from test_config import load
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/tasks.md").read_text()
@@ -91,6 +92,18 @@ def test_the_first_training_runs(project: Path, tiny_model: Path, tmp_path: Path
 @pytest.mark.parametrize("line", commands("resd.train")[1:])
 def test_the_other_trainings_run(project: Path, tiny_model: Path, tmp_path: Path, line: str) -> None:
     train(project, line, tiny_model, tmp_path)
+
+
+def test_every_algorithm_is_described_and_its_commands_are_valid() -> None:
+    page = (ROOT / "docs/algorithms.md").read_text()
+    lines = re.findall(r"^torchrun -m resd.train (.*)$", page, re.MULTILINE)
+    for file in (ROOT / "conf/algorithm").glob("*.yaml"):
+        assert re.search(rf"^\|.*`{file.stem}`", page, re.MULTILINE), file.stem
+    assert len(lines) == 8
+    for line in lines:
+        load(*line.split())
+    for target in re.findall(r"\]\((?!http)([^)#]+)", page):
+        assert (ROOT / "docs" / target).exists(), target
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http)([^)#]+)", PAGE))))

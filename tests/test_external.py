@@ -143,7 +143,10 @@ def test_weights_that_are_not_those_described_are_the_teacher_s(
         ("algorithm=opd algorithm.teacher.path=/nowhere", "algorithm.teacher.path=/nowhere is not a model folder"),
         ("algorithm=opd algorithm.teacher.path=./missing", "algorithm.teacher.path=./missing is not a model folder"),
         (f"algorithm=resd +algorithm.teacher.path={NANO}", "one of teacher.path=…, teacher.url=…"),
-        (f"algorithm=opd algorithm.teacher.path={NANO} algorithm.teacher.kind=ema", "one of teacher.path=…, teacher.url=…"),
+        (
+            f"algorithm=opd algorithm.teacher.path={NANO} algorithm.teacher.kind=ema",
+            "one of teacher.path=…, teacher.url=…",
+        ),
         ("algorithm=resd algorithm.teacher.kind=external", "one of teacher.path=…, teacher.url=…"),
         ("algorithm=srpo algorithm.group=1", "srpo compares rollouts of one prompt: write algorithm.group=2 or more"),
         ("algorithm=rlsd algorithm.group=1", "rlsd compares rollouts of one prompt: write algorithm.group=2 or more"),
