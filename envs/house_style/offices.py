@@ -63,8 +63,8 @@ _STREETS: Mapping[Split, str] = {
     "test": "Station Road|King Street|River Walk|Elm Avenue",
 }
 _TOWNS: Mapping[Split, str] = {
-    "train": """Ashford Brenley Corfield Dunmere Eastham Fernley Glenby Hartwell Kilmore Langdon Marwick Norbury Oakhurst
-        Penfield Ravenby Selwick""",
+    "train": """Ashford Brenley Corfield Dunmere Eastham Fernley Glenby Hartwell Kilmore Langdon Marwick Norbury
+        Oakhurst Penfield Ravenby Selwick""",
     "test": "Tilbrook Upwood Valehurst Westmere Yarlow Applegate Birchby Cranmore Denholm Elmsworth",
 }
 

@@ -1,8 +1,7 @@
 """The rules of house styles: what each demands, whether a reply keeps it, and how to keep it.
 
-A rule has a slot. A style has at most one rule of a slot, and rules of different slots never contradict each other: marks
-are compared without case, and no mark holds a digit, a comma, a full stop or the word "the". That every style can be
-kept is tested for all pairs of rules.
+A rule has a slot. A style has at most one rule of a slot, and rules of different slots never contradict each other:
+marks are compared without case, and none holds a digit, a comma, a full stop or the word "the".
 """
 
 import re
@@ -307,5 +306,6 @@ def says(reply: str, words: str) -> bool:
 
 
 def quoted(text: str) -> str:
-    """A piece of a reply inside a complaint: short, and on one line."""
-    return f'"{text[:_WORD_SHOWN]}"'
+    """A piece of a reply inside a complaint: short, printable, on one line."""
+    shown = "".join(c if c.isprintable() else " " for c in text[:_WORD_SHOWN])
+    return f'"{shown}"'

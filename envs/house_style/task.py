@@ -23,7 +23,7 @@ Feedback = Literal["first", "parser", "vague", "all"]
 Reward = Literal["sparse", "dense"]
 
 MARKS: frozenset[Slot] = frozenset({"opening", "frame", "closing"})  # what no plain reply has
-MAX_CHARS = 4000  # of a reply that is read
+MAX_CHARS = 4000  # of a reply; a longer one counts as cut off
 
 
 class HouseStyle:
@@ -69,7 +69,8 @@ class HouseStyle:
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """Every rule and the content; a reply that was cut off has no right content."""
-        reply, item = spoken(response)[:MAX_CHARS].strip(), problem.cases[0]
+        whole, item = spoken(response), problem.cases[0]
+        reply, truncated = whole[:MAX_CHARS].strip(), truncated or len(whole) > MAX_CHARS
         broken = [rule for rule in self.rules if not rule.holds(reply)]
         missing = self._content(item, reply, truncated)
         total = len(self.rules) + 1
