@@ -1,6 +1,6 @@
 """Which rules of house_style a model follows when it is told one, and how often it keeps each without being told.
 
-    python scripts/follow_rules.py MODEL_FOLDER --out runs/follow.jsonl --problems 8 --untold 40
+    python scripts/follow_rules.py MODEL_FOLDER --out runs/follow.jsonl --problems 8 --untold 25
 
 Greedy, problems of the training split. Every reply is a line of the file as soon as its batch is done; a repeated
 command goes on after the last. At the end a table: per rule, kept when told, content right meanwhile, kept untold.
@@ -24,15 +24,14 @@ from resd.model.load import load_model
 from resd.settings import ModelSettings
 from resd.types import Problem, Request
 
-BATCH = 40  # prompts
+BATCH = 25  # prompts
 
 
 def asked(problems: Sequence[Problem], each: int, untold: int) -> list[tuple[str, Problem]]:
-    """(rule or "", problem) of every question; each rule meets other problems than its neighbours."""
-    told = [
-        (name, problems[(number * each + i) % len(problems)]) for number, name in enumerate(RULES) for i in range(each)
-    ]
-    return [*((("", problem)) for problem in problems[:untold]), *told]
+    """(rule or "", problem) of every question: rules by turns, so that a part of the file tells about all of them."""
+    names = [name for _ in range(each) for name in RULES]
+    told = [(name, problems[(i + i // len(RULES)) % len(problems)]) for i, name in enumerate(names)]  # of all families
+    return [*(("", problem) for problem in problems[:untold]), *told]
 
 
 def model_settings(folder: str) -> ModelSettings:
@@ -110,7 +109,7 @@ def main() -> None:
     parser.add_argument("model", help="a Hugging Face folder or id")
     parser.add_argument("--out", type=Path, required=True, help="a JSONL file of replies")
     parser.add_argument("--problems", type=int, default=8, help="of each rule")
-    parser.add_argument("--untold", type=int, default=40, help="problems asked without any rule")
+    parser.add_argument("--untold", type=int, default=25, help="problems asked without any rule")
     parser.add_argument("--tokens", type=int, default=40, help="of a reply")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)

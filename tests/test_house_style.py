@@ -46,7 +46,7 @@ def test_two_rules_of_different_slots_can_be_kept_together(pair: tuple[str, str]
     for item in items_of_each_family():
         reply = kept(item.content, [RULES[name] for name in pair])
         assert all(RULES[name].holds(reply) for name in pair), reply
-        assert all(says(reply, value) for value in item.required.values())
+        assert all(any(says(reply, value) for value in values) for values in item.required.values())
         assert not any(says(reply, value) for value in item.wrong)
 
 
@@ -114,8 +114,8 @@ def test_splits_are_large_and_share_no_entity() -> None:
         assert len({item.statement for item in own}) == len(own)
         texts = "\n".join(item.statement for item in others)
         for item in own:
-            for value in [*item.required.values(), *item.wrong[:-1]]:
-                assert value.startswith("one short") or value == "YYYY-MM-DD" or not says(texts, value), value
+            for value in itertools.chain(*item.required.values()):
+                assert not says(texts, value), value
     tables = [
         table for table in vars(offices).values() if isinstance(table, dict) and isinstance(table.get("train"), str)
     ]

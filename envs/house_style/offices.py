@@ -1,8 +1,8 @@
 """The work of an office, in five families: what is asked, and what a right reply has to say.
 
 An item is drawn from its split's own names, words and numbers, so that train and test share none. What is right is
-decided by code: every value of `required` stands in the reply, none of `wrong` does. The wrong ones are what somebody
-would say who mixes things up, and what an echo of the question repeats.
+decided by code: every value of `required` stands in the reply in one of its spellings, and nothing of `wrong` does.
+Wrong is what somebody would say who mixes things up, and what an echo of the question repeats.
 """
 
 import random
@@ -13,7 +13,7 @@ from datetime import date, timedelta
 from resd.task import Split
 
 SIZES: Mapping[Split, int] = {"train": 64, "test": 40}  # of each family
-_ASKED = " Keep to the house style."
+_ASKED = " Use the house style."
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Item:
 
     family: str
     statement: str
-    required: Mapping[str, str]
+    required: Mapping[str, tuple[str, ...]]
     wrong: tuple[str, ...]
     content: str
 
@@ -93,39 +93,37 @@ class Draw:
 
 def _ticket(draw: Draw) -> Item:
     first, last, number = draw.word(_FIRST), draw.word(_NAMES), draw.number(10000, 99998)
-    promise = draw.random.choice(["send a new one", "refund the price", "repair it", "collect it"])
-    asked = "Write the reply to the customer in one short sentence."
+    promise = draw.random.choice(["replace it", "refund it", "repair it", "collect it"])
     return Item(
         "ticket",
-        f"Ticket of {first} {last}, order {number}: the {draw.word(_THINGS)} is broken. We will {promise}.\n{asked}",
-        {"customer": last, "order number": number},
-        (f"Ticket of {first}", "one short sentence"),
+        f"Customer: {first} {last}. Order: {number}. The {draw.word(_THINGS)} is broken, we will {promise}.\n"
+        "Write one sentence to the customer, with name and order number.",
+        {"customer": (last,), "order number": (number,)},
+        (f"Customer: {first}", "one sentence to the customer"),
         f"{last} order {number}",
     )
 
 
 def _commit(draw: Draw) -> Item:
-    noun, number = draw.word(_NOUNS), draw.number(100, 9998)
-    old = draw.word(_VERBS)
+    noun, old, number = draw.word(_NOUNS), draw.word(_VERBS), draw.number(100, 9998)
     new = next(verb for verb in iter(lambda: draw.word(_VERBS), "") if verb != old)
-    asked = "Write the commit message in one short line."
     return Item(
         "commit",
-        f"Issue {number}: the function {old}_{noun} is now called {new}_{noun}.\n{asked}",
-        {"issue number": number, "new name": f"{new}_{noun}"},
-        ("one short line",),
+        f"Issue {number}: the function {old}_{noun} is renamed to {new}_{noun}.\n"
+        "Write the commit message in one line, with the issue number.",
+        {"issue number": (number,), "new name": (f"{new}_{noun}",)},
+        ("commit message in one line",),
         f"{new}_{noun} for issue {number}",
     )
 
 
 def _log(draw: Draw) -> Item:
     time, service, cause = draw.time(), draw.word(_SERVICES), draw.word(_CAUSES)
-    asked = "Write one short log line about it."
     return Item(
         "log",
-        f"At {time} the service {service} stopped: {cause}.\n{asked}",
-        {"time": time, "service": service},
-        ("one short log line",),
+        f"Write one log line: at {time} the service {service} stopped, {cause}.",
+        {"time": (time,), "service": (service,)},
+        ("one log line",),
         f"{time} {service} stopped",
     )
 
@@ -133,31 +131,36 @@ def _log(draw: Draw) -> Item:
 def _date(draw: Draw) -> Item:
     last, old = draw.word(_NAMES), draw.day()
     new = old + timedelta(days=2 * draw.random.randrange(1, 30))
-    asked = "Write the name and the new date, as YYYY-MM-DD."
     return Item(
         "date",
-        f"Mail to {last}: we cannot meet on {_written(old)}, let us meet on {_written(new)}.\n{asked}",
-        {"name": last, "date": new.isoformat()},
-        (old.isoformat(), "YYYY-MM-DD"),
-        f"{last} {new.isoformat()}",
+        f"Mail to {last}: we cannot meet on {_spellings(old)[0]}, let us meet on {_spellings(new)[0]}.\n"
+        "What is the new date?",
+        {"date": _spellings(new)},
+        (*_spellings(old), "the new date?"),
+        f"new date {new.isoformat()}",
     )
 
 
 def _address(draw: Draw) -> Item:
     town, street, postcode = draw.word(_TOWNS), draw.word(_STREETS), draw.number(10000, 99998)
-    house, last = draw.number(2, 98), draw.word(_NAMES)
-    asked = "Write only the postcode and the town."
     return Item(
         "address",
-        f"Mail: deliver it to {last}, {house} {street}, {postcode} {town}, before noon.\n{asked}",
-        {"postcode": postcode, "town": town},
-        (street,),
+        f"Name: {draw.word(_NAMES)}. Street: {draw.number(2, 98)} {street}. Postcode: {postcode}. Town: {town}.\n"
+        "Write one line with postcode and town.",
+        {"postcode": (postcode,), "town": (town,)},
+        (street, "one line with"),
         f"{postcode} {town}",
     )
 
 
-def _written(day: date) -> str:
-    return f"{day.day} {day:%B} {day.year}"
+def _spellings(day: date) -> tuple[str, ...]:
+    month = f"{day:%B}"
+    return (
+        f"{day.day} {month} {day.year}",
+        f"{month} {day.day}, {day.year}",
+        f"{month} {day.day} {day.year}",
+        day.isoformat(),
+    )
 
 
 FAMILIES: Mapping[str, Callable[[Draw], Item]] = {

@@ -302,7 +302,8 @@ def message(reply: str) -> str:
 
 def says(reply: str, words: str) -> bool:
     """Whether `words` stand whole in a reply, in letters of any case."""
-    return re.search(rf"(?<!\w){re.escape(words.casefold())}(?!\w)", reply.casefold()) is not None
+    left, right = (r"(?<!\w)" if words[0].isalnum() else ""), (r"(?!\w)" if words[-1].isalnum() else "")
+    return re.search(f"{left}{re.escape(words.casefold())}{right}", reply.casefold()) is not None
 
 
 def quoted(text: str) -> str:

@@ -107,7 +107,7 @@ class HouseStyle:
         vague = self.feedback == "vague"
         if truncated:
             return "Something is wrong with what the reply says." if vague else "The reply must come to an end."
-        missing = [name for name, value in item.required.items() if not says(reply, value)]
+        missing = [name for name, values in item.required.items() if not any(says(reply, v) for v in values)]
         if not missing and not any(says(reply, value) for value in item.wrong):
             return ""
         if vague:
