@@ -18,6 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import envs
 from envs.house_style.rules import RULES
+from envs.house_style.task import stated
 from resd.engine.transformers import TransformersEngine
 from resd.model.chat import Chat
 from resd.model.load import load_model
@@ -60,8 +61,8 @@ def answer(folder: str, questions: Sequence[tuple[str, Problem]], out: Path, lim
         batch = questions[len(done) : len(done) + BATCH]
         requests = []
         for name, problem in batch:
-            told = f"{RULES[name].demand}\n" if name else ""
-            ids = chat.ids([{"role": "user", "content": told + problem.statement}])
+            asked = stated([RULES[name]], problem.statement) if name else problem.statement
+            ids = chat.ids([{"role": "user", "content": asked}])
             requests.append(Request(ids, limit, temperature=0.0))
         replies = dict(engine.generate(requests))
         lines = [

@@ -46,7 +46,7 @@ def test_two_rules_of_different_slots_can_be_kept_together(pair: tuple[str, str]
     for item in items_of_each_family():
         reply = kept(item.content, [RULES[name] for name in pair])
         assert all(RULES[name].holds(reply) for name in pair), reply
-        assert all(any(says(reply, value) for value in values) for values in item.required.values())
+        assert all(says(reply, value) for value in item.required.values())
         assert not any(says(reply, value) for value in item.wrong)
 
 
@@ -80,15 +80,13 @@ def test_a_plain_reply_breaks_a_mark_and_a_rule_that_is_kept_alone_is_seen(name:
         ("frame_stars", ">> *yes* Over", ">> **"),
         ("number_square", "on [2027-01-02] at [10:30]", "on [2027-01-02] at 10:30"),
         ("number_hash", "order #12345.", "order # 12345"),
-        ("number_angle", "<12>", "<12"),
         ("number_hash", "#12", "no number at all"),
-        ("case_capital", "ORDER 12", "ORDER 12 a"),
-        ("case_small", "order 12", "Order 12"),
-        ("case_small", "a", "12"),
+        ("closing_0", "yes Thanks.", "yes Thanks!"),
+        ("frame_square", "Re: [yes] Over.", "Re: [yes Over"),
         ("ban_comma", "a b", "a, b"),
         ("ban_stop", "a b", "a b."),
         ("ban_the", "other thesis", "In THE end"),
-        ("mention_team", "for team blue.", "team bluefish"),
+        ("mention_blue", "for team blue.", "team bluefish"),
         ("length_10", "1 2 3 4 5 6 7 8 9 10", "1 2 3 4 5 6 7 8 9 10 11"),
     ],
 )
@@ -114,15 +112,15 @@ def test_splits_are_large_and_share_no_entity() -> None:
         assert len({item.statement for item in own}) == len(own)
         texts = "\n".join(item.statement for item in others)
         for item in own:
-            for value in itertools.chain(*item.required.values()):
+            for value in item.required.values():
                 assert not says(texts, value), value
     tables = [
         table for table in vars(offices).values() if isinstance(table, dict) and isinstance(table.get("train"), str)
     ]
-    assert len(tables) == 9
+    assert len(tables) == 8
     for table in tables:
         words = [{word.strip() for word in re.split(r"\||\s+", text) if word} for text in table.values()]
-        assert not words[0] & words[1] - {"Road", "Street"}
+        assert not words[0] & words[1]
 
 
 def test_the_first_problems_are_of_all_families() -> None:
@@ -154,7 +152,7 @@ def test_each_rule_that_is_broken_fails_the_reply() -> None:
         task = envs.load("house_style", rules=rules, count=8)
         item = TEST[0].cases[0]
         for rule in task.rules:
-            if rule.slot not in ("case", "ban", "length"):
+            if rule.slot not in ("ban", "stop", "length"):
                 response = kept(item.content, [other for other in task.rules if other is not rule])
                 said = verdict(task, TEST[0], response)
                 assert not said.passed
@@ -177,27 +175,27 @@ def test_rules_of_development_are_never_those_of_reports() -> None:
 def test_a_set_of_rules_never_changes() -> None:
     """Results are reported by its number."""
     assert draw("dev:0", 4) == ["opening_2", "frame_quotes", "number_hash", "closing_1"]
-    assert draw("report:0", 4) == draw("report:00", 4) == ["opening_4", "frame_quotes", "ban_comma", "closing_2"]
+    assert draw("report:0", 4) == draw("report:00", 4) == ["number_square", "ban_comma", "ban_stop", "mention_red"]
 
 
 @pytest.mark.parametrize(
     ("feedback", "broken", "content"),
     [
-        ("first", 'The reply must begin with "Desk:".', "The reply must say the right postcode."),
-        ("parser", 'Expected "Desk:" at the beginning, found "Hello".', "The reply must say the right postcode."),
+        ("first", 'The reply must begin with "Desk:".', "The reply must say the right parcel number."),
+        ("parser", 'Expected "Desk:" at the beginning, found "Hello".', "The reply must say the right parcel number."),
         ("vague", "Something is wrong at the beginning of the reply.", "Something is wrong with what the reply says."),
         (
             "all",
             'The reply must begin with "Desk:".\nThe message must be in double quotes, as in "message".\n'
-            'Every number must have a # before it, as in #123.\nThe reply must end with "(end)".\n'
-            "The reply must say the right postcode.",
-            "The reply must say the right postcode.",
+            'Every number must be behind a #, as in #123.\nThe reply must end with "(end)".\n'
+            "The reply must say the right parcel number.",
+            "The reply must say the right parcel number.",
         ),
     ],
 )
 def test_feedback_says_as_much_as_its_level(feedback: str, broken: str, content: str) -> None:
     task = envs.load("house_style", rules="dev:0", feedback=feedback)
-    problem = next(problem for problem in TEST if problem.family == "address")
+    problem = next(problem for problem in TEST if problem.family == "label")
     assert verdict(task, problem, "Hello 1, there").feedback == broken
     assert verdict(task, problem, 'Desk: "hello #1" (end)').feedback == content
 
@@ -259,7 +257,8 @@ def test_prompts_state_rules_only_when_asked() -> None:
     (asked,) = TASK.prompt(TEST[0])
     (told,) = envs.load("house_style", stated=True).prompt(TEST[0])
     assert asked["content"] == TEST[0].statement
-    assert told["content"] == "".join(f"{rule.demand}\n" for rule in TASK.rules) + TEST[0].statement
+    rules = "".join(f"- {rule.demand}\n" for rule in TASK.rules)
+    assert told["content"] == f"Rules for every reply:\n{rules}\n{TEST[0].statement}"
 
 
 @pytest.mark.parametrize(

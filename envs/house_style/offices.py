@@ -1,8 +1,8 @@
 """The work of an office, in five families: what is asked, and what a right reply has to say.
 
 An item is drawn from its split's own names, words and numbers, so that train and test share none. What is right is
-decided by code: every value of `required` stands in the reply in one of its spellings, and nothing of `wrong` does.
-Wrong is what somebody would say who mixes things up, and what an echo of the question repeats.
+decided by code: every value of `required` stands whole in the reply, and nothing of `wrong` does, which is
+what somebody would say who mixes things up, and what an echo of the question repeats.
 """
 
 import random
@@ -13,7 +13,6 @@ from datetime import date, timedelta
 from resd.task import Split
 
 SIZES: Mapping[Split, int] = {"train": 64, "test": 40}  # of each family
-_ASKED = " Use the house style."
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,7 @@ class Item:
 
     family: str
     statement: str
-    required: Mapping[str, tuple[str, ...]]
+    required: Mapping[str, str]
     wrong: tuple[str, ...]
     content: str
 
@@ -57,10 +56,6 @@ _SERVICES: Mapping[Split, str] = {
 _CAUSES: Mapping[Split, str] = {
     "train": "disk full|memory exhausted|network down|certificate expired|queue blocked",
     "test": "password changed|port closed|database locked|file missing",
-}
-_STREETS: Mapping[Split, str] = {
-    "train": "Mill Lane|Oak Road|Church Street|Harbour Way|Garden Close|Bridge Street",
-    "test": "Station Road|King Street|River Walk|Elm Avenue",
 }
 _TOWNS: Mapping[Split, str] = {
     "train": """Ashford Brenley Corfield Dunmere Eastham Fernley Glenby Hartwell Kilmore Langdon Marwick Norbury
@@ -98,7 +93,7 @@ def _ticket(draw: Draw) -> Item:
         "ticket",
         f"Customer: {first} {last}. Order: {number}. The {draw.word(_THINGS)} is broken, we will {promise}.\n"
         "Write one sentence to the customer, with name and order number.",
-        {"customer": (last,), "order number": (number,)},
+        {"customer": last, "order number": number},
         (f"Customer: {first}", "one sentence to the customer"),
         f"{last} order {number}",
     )
@@ -111,7 +106,7 @@ def _commit(draw: Draw) -> Item:
         "commit",
         f"Issue {number}: the function {old}_{noun} is renamed to {new}_{noun}.\n"
         "Write the commit message in one line, with the issue number.",
-        {"issue number": (number,), "new name": (f"{new}_{noun}",)},
+        {"issue number": number, "new name": f"{new}_{noun}"},
         ("commit message in one line",),
         f"{new}_{noun} for issue {number}",
     )
@@ -122,7 +117,7 @@ def _log(draw: Draw) -> Item:
     return Item(
         "log",
         f"Write one log line: at {time} the service {service} stopped, {cause}.",
-        {"time": (time,), "service": (service,)},
+        {"time": time, "service": service},
         ("one log line",),
         f"{time} {service} stopped",
     )
@@ -133,33 +128,23 @@ def _date(draw: Draw) -> Item:
     new = old + timedelta(days=2 * draw.random.randrange(1, 30))
     return Item(
         "date",
-        f"Mail to {last}: we cannot meet on {_spellings(old)[0]}, let us meet on {_spellings(new)[0]}.\n"
+        f"Mail to {last}: we cannot meet on {old.isoformat()}, let us meet on {new.isoformat()}.\n"
         "What is the new date?",
-        {"date": _spellings(new)},
-        (*_spellings(old), "the new date?"),
+        {"date": new.isoformat()},
+        (old.isoformat(), "the new date?"),
         f"new date {new.isoformat()}",
     )
 
 
-def _address(draw: Draw) -> Item:
-    town, street, postcode = draw.word(_TOWNS), draw.word(_STREETS), draw.number(10000, 99998)
+def _label(draw: Draw) -> Item:
+    town, number = draw.word(_TOWNS), draw.number(10000, 99998)
     return Item(
-        "address",
-        f"Name: {draw.word(_NAMES)}. Street: {draw.number(2, 98)} {street}. Postcode: {postcode}. Town: {town}.\n"
-        "Write one line with postcode and town.",
-        {"postcode": (postcode,), "town": (town,)},
-        (street, "one line with"),
-        f"{postcode} {town}",
-    )
-
-
-def _spellings(day: date) -> tuple[str, ...]:
-    month = f"{day:%B}"
-    return (
-        f"{day.day} {month} {day.year}",
-        f"{month} {day.day}, {day.year}",
-        f"{month} {day.day} {day.year}",
-        day.isoformat(),
+        "label",
+        f"Parcel {number} with a {draw.word(_THINGS)} from {draw.word(_NAMES)} goes to {town}.\n"
+        "Write one short line with parcel number and town.",
+        {"parcel number": number, "town": town},
+        ("one short line",),
+        f"{number} {town}",
     )
 
 
@@ -168,7 +153,7 @@ FAMILIES: Mapping[str, Callable[[Draw], Item]] = {
     "commit": _commit,
     "log": _log,
     "date": _date,
-    "address": _address,
+    "label": _label,
 }
 
 
@@ -182,4 +167,4 @@ def items(split: Split) -> Iterator[Item]:
             while item.statement in seen:
                 item = make(draws[family])
             seen.add(item.statement)
-            yield Item(item.family, item.statement + _ASKED, item.required, (*item.wrong, "house style"), item.content)
+            yield item

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Slot = Literal["opening", "frame", "number", "case", "ban", "mention", "length", "closing"]
+Slot = Literal["opening", "frame", "number", "ban", "stop", "mention", "length", "closing"]
 
 _NUMBER = re.compile(r"\d(?:[\d:./-]*\d)?")
 _WORD_SHOWN = 24  # characters
+_STOPS = ". "  # may follow a closing
 
 
 class Rule(Protocol):
@@ -81,7 +82,7 @@ class Closing:
         return quoted(reply.split()[-1]) if reply else "nothing"
 
     def holds(self, reply: str) -> bool:
-        return reply.casefold().endswith(self.mark.casefold())
+        return _unstopped(reply).endswith(self.mark.casefold())
 
     def keep(self, reply: str) -> str:
         return f"{reply} {self.mark}"
@@ -130,7 +131,7 @@ class Number:
 
     @property
     def demand(self) -> str:
-        return f"Every number must have {self.name}, as in {self.left}123{self.right}."
+        return f"Every number must be {self.name}, as in {self.left}123{self.right}."
 
     @property
     def expected(self) -> str:
@@ -155,34 +156,10 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Case:
-    kind: Literal["capital", "small"]
-    slot: Slot = "case"
-    where: str = "with the letters of the reply"
-
-    @property
-    def demand(self) -> str:
-        return f"The reply must be written in {self.kind} letters only."
-
-    @property
-    def expected(self) -> str:
-        return f"{self.kind} letters only"
-
-    def found(self, reply: str) -> str:
-        return quoted(next((word for word in reply.split() if word != self.keep(word)), ""))
-
-    def holds(self, reply: str) -> bool:
-        return any(map(str.isalpha, reply)) and reply == self.keep(reply)
-
-    def keep(self, reply: str) -> str:
-        return reply.upper() if self.kind == "capital" else reply.lower()
-
-
-@dataclass(frozen=True)
 class Ban:
     name: str
     pattern: str
-    slot: Slot = "ban"
+    slot: Slot
     where: str = "with a word or a sign that is not allowed"
 
     @property
@@ -254,30 +231,27 @@ class Length:
 
 
 OPENINGS = ("Re:", "Note:", "Desk:", ">>", "OK -")
-CLOSINGS = ("Thanks", "(end)", "-- desk", "Over", "***")
+CLOSINGS = ("Thanks", "(end)", "Over", "(done)")
 
 RULES: Mapping[str, Rule] = {
     **{f"opening_{i}": Opening(mark) for i, mark in enumerate(OPENINGS)},
     "frame_square": Frame("[", "]", "square brackets"),
     "frame_quotes": Frame('"', '"', "double quotes"),
     "frame_stars": Frame("*", "*", "asterisks"),
-    "number_square": Number("[", "]", "square brackets"),
-    "number_hash": Number("#", "", "a # before it"),
-    "number_angle": Number("<", ">", "angle brackets"),
-    "case_capital": Case("capital"),
-    "case_small": Case("small"),
-    "ban_comma": Ban("a comma", ","),
-    "ban_stop": Ban("a full stop", r"\."),
-    "ban_the": Ban('the word "the"', r"\bthe\b"),
-    "mention_team": Mention("Team Blue"),
-    "mention_today": Mention("today"),
+    "number_square": Number("[", "]", "in square brackets"),
+    "number_hash": Number("#", "", "behind a #"),
+    "ban_comma": Ban("a comma", ",", "ban"),
+    "ban_the": Ban('the word "the"', r"\bthe\b", "ban"),
+    "ban_stop": Ban("a full stop", r"\.", "stop"),
+    "mention_blue": Mention("Team Blue"),
+    "mention_red": Mention("Team Red"),
     "length_10": Length(10),
-    "length_14": Length(14),
+    "length_12": Length(12),
     **{f"closing_{i}": Closing(mark) for i, mark in enumerate(CLOSINGS)},
 }
 # In which a linter looks, and in which a writer applies them.
-LOOKS: Sequence[Slot] = ("opening", "frame", "number", "case", "ban", "mention", "length", "closing")
-ORDER: Sequence[Slot] = ("ban", "length", "number", "mention", "frame", "closing", "opening", "case")
+LOOKS: Sequence[Slot] = ("opening", "frame", "number", "ban", "stop", "mention", "length", "closing")
+ORDER: Sequence[Slot] = ("ban", "stop", "length", "number", "mention", "frame", "closing", "opening")
 
 
 def kept(content: str, rules: Sequence[Rule]) -> str:
@@ -288,16 +262,21 @@ def kept(content: str, rules: Sequence[Rule]) -> str:
 
 
 def message(reply: str) -> str:
-    """A reply without its opening and its closing, whichever they are, and without a full stop after that."""
+    """A reply without its opening and its closing, whichever they are."""
     for mark in OPENINGS:
         if reply.casefold().startswith(mark.casefold()):
             reply = reply[len(mark) :]
             break
     for mark in CLOSINGS:
-        if reply.casefold().endswith(mark.casefold()):
-            reply = reply[: -len(mark)]
+        if _unstopped(reply).endswith(mark.casefold()):
+            reply = reply.rstrip(_STOPS)[: -len(mark)]
             break
     return reply.strip()
+
+
+def _unstopped(reply: str) -> str:
+    """A reply without case and without full stops at its end."""
+    return reply.rstrip(_STOPS).casefold()
 
 
 def says(reply: str, words: str) -> bool:

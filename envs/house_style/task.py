@@ -22,7 +22,7 @@ from resd.types import Messages, Problem, UserError, Verdict
 Feedback = Literal["first", "parser", "vague", "all"]
 Reward = Literal["sparse", "dense"]
 
-MARKS: frozenset[Slot] = frozenset({"opening", "frame", "closing"})  # what no plain reply has
+MARKS: frozenset[Slot] = frozenset({"opening", "frame", "number", "mention"})  # what no plain reply has
 MAX_CHARS = 4000  # of a reply; a longer one counts as cut off
 
 
@@ -64,8 +64,8 @@ class HouseStyle:
 
     def prompt(self, problem: Problem) -> Messages:
         """The item, alone or below the rules."""
-        told = "".join(f"{rule.demand}\n" for rule in self.rules) if self.stated else ""
-        return [{"role": "user", "content": f"{told}{problem.statement}"}]
+        asked = stated(self.rules, problem.statement) if self.stated else problem.statement
+        return [{"role": "user", "content": asked}]
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """Every rule and the content; a reply that was cut off has no right content."""
@@ -107,12 +107,17 @@ class HouseStyle:
         vague = self.feedback == "vague"
         if truncated:
             return "Something is wrong with what the reply says." if vague else "The reply must come to an end."
-        missing = [name for name, values in item.required.items() if not any(says(reply, v) for v in values)]
+        missing = [name for name, value in item.required.items() if not says(reply, value)]
         if not missing and not any(says(reply, value) for value in item.wrong):
             return ""
         if vague:
             return "Something is wrong with what the reply says."
         return f"The reply must say the right {missing[0]}." if missing else "The reply must say only what is asked."
+
+
+def stated(rules: Sequence[Rule], statement: str) -> str:
+    """A statement below rules, as somebody would tell them."""
+    return "\n".join(["Rules for every reply:", *(f"- {rule.demand}" for rule in rules), "", statement])
 
 
 def draw(rules: str, count: int) -> list[str]:
