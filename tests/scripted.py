@@ -25,8 +25,9 @@ from resd.report.log import Log
 from resd.settings import ModelSettings, SamplingSettings
 from resd.types import Attempt, Completion, Messages, Observation, Problem, Request, Sample, Verdict
 
-# A compact prompt ends with what is asked for; anything else is a problem.
+# A compact prompt ends with what is asked for, a small one has a line that begins with it; anything else is a problem.
 ROLES = {"write the lesson": "reflect", "tag the rules": "tag", "add new rules": "curate"}
+SMALL_ROLES = {"Complaint: ": "reflect", "Which rules does": "tag", "Lesson: ": "curate"}
 SAMPLING = SamplingSettings(max_prompt=1000, max_response=200, temperature=0.9, top_p=0.8)
 LOGPROB = -1.5
 
@@ -62,6 +63,7 @@ class Engine:
     def _answer(self, request: Request) -> Completion:
         text = said(self.chat, request.prompt_ids)
         role = next((role for ending, role in ROLES.items() if text.endswith(ending)), "try")
+        role = next((r for start, r in SMALL_ROLES.items() if f"\n{start}" in f"\n{text}"), role)
         self.asked.append(Asked(role, text, request))
         ids = self.chat.encode(self._line(text.split()[-1] if role == "try" else role, text))
         return Completion([*ids, self.chat.eos_ids[0]], [LOGPROB] * (len(ids) + 1), truncated=False)
@@ -145,6 +147,7 @@ class World:
         learner: Learner | None = None,
         told: Mapping[str, str] | None = None,
         author: Callable[[Speech], Author] | None = None,
+        prompts: str = "compact",
         **changes: Any,
     ) -> None:
         self.folder, self.chat, self.task = folder, chat, Words(told)
@@ -155,7 +158,7 @@ class World:
         speech = Speech(chat, engine, judge, log, clock, seed)
         self.run = Recorded(
             task=self.task,
-            model=model_settings("unread"),
+            model=model_settings("unread", prompts=prompts),
             speech=speech,
             journal=Journal(log),
             learner=learner,
@@ -207,9 +210,9 @@ def problems(*ids: str) -> list[Problem]:
 
 
 def said(chat: Chat, ids: Sequence[int]) -> str:
-    """The user's message in a rendered prompt."""
+    """The last message of the user in a rendered prompt."""
     text = chat.tokenizer.decode(ids)
-    return text.partition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
+    return text.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
 
 
 def model_settings(path: str, **changes: Any) -> ModelSettings:

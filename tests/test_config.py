@@ -71,6 +71,7 @@ def test_settings_are_frozen() -> None:
         ("algorithm.name=ppo", "choose one of grpo, opd, opsd, resd, resd_fixed,"),
         ("+optimizer.lrr=1", "optimizer.lrr is not a setting"),
         ("model.path=./missing", "not a model folder"),
+        ("model.prompts=small model.output_format=json", "model.prompts=small is written for lines"),
         ("algorithm.objective.ratio_min=2", "ratio_min=2"),
     ],
 )
@@ -114,3 +115,40 @@ def test_a_typo_costs_no_model_loading(tmp_path: Path) -> None:
 def test_a_value_that_only_the_user_can_give_is_asked_for() -> None:
     with pytest.raises(UserError, match=r"task\.options\.source has no value: set it"):
         load("task=local")
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [("fpu avx2 amx", "float32"), ("avx512_bf16 fpu", "bfloat16"), ("Features : asimd bf16", "bfloat16")],
+)
+def test_a_cpu_takes_bfloat16_where_it_has_instructions_for_it(
+    flags: str, dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(config, "CPUINFO", tmp_path / "cpuinfo")
+    assert load("model=qwen2_5_0_5b").hardware.dtype == "float32"  # nothing is known
+    config.CPUINFO.write_text(f"flags\t\t: {flags}\n")
+    settings = load("model=qwen2_5_0_5b")
+    assert (settings.hardware.dtype, settings.engine.dtype) == (dtype, dtype)
+    assert load("model=qwen2_5_0_5b", "hardware.dtype=float32").engine.dtype == "float32"
+    assert load("model=qwen2_5_0_5b", "hardware=gpu1").hardware.dtype == "bfloat16"
+
+
+def test_small_models_are_asked_as_large_ones() -> None:
+    for task in ("manufactoria", "bouncingsim", "reasoning_gym"):
+        asked = [
+            load(f"model={model}", f"task={task}").task.options for model in ("qwen2_5_0_5b", "qwen3_0_6b", "nano")
+        ]
+        assert asked[0] == asked[1]
+        assert (asked[1]["prompt"], asked[2]["prompt"]) == ("full", "compact")
+
+
+@pytest.mark.parametrize("algorithm", ["resd", "sdpo"])
+@pytest.mark.parametrize("preset", ["paper", "official"])
+def test_a_preset_has_its_objective_whatever_a_model_is_tuned_to(algorithm: str, preset: str) -> None:
+    small, large = (
+        load(f"model={model}", f"algorithm={algorithm}", f"preset={preset}", "task=manufactoria").algorithm
+        for model in ("qwen2_5_0_5b", "qwen3_0_6b")
+    )
+    assert small.objective == large.objective
+    assert small.teacher == large.teacher
+    assert load("model=qwen2_5_0_5b", f"algorithm={algorithm}").algorithm.objective.divergence == "forward_kl"

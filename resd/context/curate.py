@@ -48,8 +48,8 @@ class Curator:
         added: list[str] = []
         duplicates = invalid = repaired = 0
         for output in self.generate(questions):
-            parse = self.prompts.format.parse_operations
-            operations, faults, mended = OperationsRead([], 1) if output is None else parse(output)
+            read = OperationsRead([], 1) if output is None else self.prompts.operations(output)
+            operations, faults, mended = read
             invalid += faults
             repaired += mended
             for operation in operations:
@@ -70,5 +70,6 @@ class Curator:
         reflection = attempt.reflection.text if attempt.reflection else ""
         slots, truncated = {"problem": problem, "playbook": rules, "reflection": reflection}, 0
         if self.budget:
-            slots, truncated = self.budget.fit(slots, _LOSS, render)
+            taken = self.prompts.taken("curate", self.budget.count)
+            slots, truncated = self.budget.fit(slots, _LOSS, render, taken)
         return self.prompts.question("curate", attempt.id, render(slots), truncated > 0)

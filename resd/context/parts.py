@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -11,6 +11,7 @@ from resd.context.playbook import SECTIONS, one_line
 from resd.types import Reflection, Tag
 
 Role = Literal["reflect", "tag", "curate"]
+ROLES: tuple[Role, ...] = get_args(Role)
 Tags = dict[str, Tag]
 
 MIN_ENTRY_WORDS = 2

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from resd.types import Tag, UserError
 
-Style = Literal["full", "compact"]
+Style = Literal["full", "small", "compact"]
 
 SECTIONS: Mapping[str, str] = {
     "strategies": "str",
@@ -71,6 +71,11 @@ def section_named(name: str) -> str:
 
 def _normal(text: str) -> str:
     return one_line(text).casefold().rstrip(" .;!")
+
+
+def same_words(one: str, other: str) -> bool:
+    """Whether two texts would be one entry."""
+    return _normal(one) == _normal(other)
 
 
 class Playbook:
@@ -135,10 +140,10 @@ class Playbook:
     def render(self, style: Style = "full") -> str:
         """The playbook inside a prompt, one line per entry; empty if there is none.
 
-        `full` groups by section and shows the counters. `compact` is `id: text` in the order of addition, so that a
+        `full` groups by section and shows the counters. The others are `id: text` in the order of addition, so that a
         growing playbook keeps its prefix.
         """
-        if style == "compact":
+        if style != "full":
             return "\n".join(f"{entry.id}: {entry.text}" for entry in self._entries.values())
         return "\n\n".join(
             f"## {_title(section)}\n" + "\n".join(_with_counters(entry) for entry in entries)

@@ -5,7 +5,7 @@ The attempts were made without the playbook in sight, so a tag says whether an e
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from resd.context.parts import TagsRead
+from resd.context.parts import Role, TagsRead
 from resd.context.playbook import Playbook
 from resd.context.render import Prompts, earlier_turns, split_problem
 from resd.context.shorten import BEGINNING, END, ENTRIES, Budget, Slots
@@ -28,7 +28,7 @@ class Reflector:
     def reflect(self, attempts: Sequence[Attempt], playbook: Playbook) -> list[Reflection | None]:
         """One reflection per failed attempt, in order; None where the prompt was too long or the generation failed."""
         outputs = self.generate([self.question(attempt, playbook) for attempt in attempts])
-        return [None if output is None else self.prompts.format.parse_reflection(output) for output in outputs]
+        return [None if output is None else self.prompts.reflection(output) for output in outputs]
 
     def tag(self, attempts: Sequence[Attempt], playbook: Playbook) -> list[TagsRead]:
         """What was judged, one answer per solved problem (its first attempt counts).
@@ -58,9 +58,11 @@ class Reflector:
             },
             0,
         )
+        role: Role = "tag" if attempt.passed else "reflect"
         if self.budget:
-            slots, truncated = self.budget.fit(slots, _LOSS, render)
-        return self.prompts.question("tag" if attempt.passed else "reflect", attempt.id, render(slots), truncated > 0)
+            taken = self.prompts.taken(role, self.budget.count)
+            slots, truncated = self.budget.fit(slots, _LOSS, render, taken)
+        return self.prompts.question(role, attempt.id, render(slots), truncated > 0)
 
 
 def count_invalid(reflections: Iterable[Reflection | None]) -> int:

@@ -1,13 +1,18 @@
-"""Prompts from plain strings, one method per role, in one of two styles.
+"""Prompts from plain strings, one method per role, in one of three styles.
 
-`full` is for real models and tells them everything, each part between tags that its content cannot close; `compact` is
-for a model of a few million parameters that was pretrained on exactly these texts. What many prompts of one step share
-(instructions, playbook) comes first, so that an engine's prefix cache serves it. Optional parts are left out, with what
-announces them, when they are empty.
+`full` is for real models and tells them everything, each part between tags that its content cannot close; `small` is
+for real models of less than a billion parameters, to which the turns of an example say more than instructions;
+`compact` is for a model of a few million parameters that was pretrained on exactly these texts. What many prompts of
+one step share (instructions, playbook) comes first, so that an engine's prefix cache serves it. Optional parts are left
+out, with what announces them, when they are empty.
+
+A style is a folder of templates: `ROLE.j2` is the user's message, `ROLE_turns.j2`, if there is one, earlier turns of an
+example, each below a line `== user` or `== assistant`. What an example says is no lesson: it is dropped where a model
+repeats it. The teacher has no example, for what it reads is what the student learns.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -15,9 +20,12 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from resd.context.formats import JsonFormat, LinesFormat
-from resd.context.parts import Format, Role
-from resd.context.playbook import Style
-from resd.types import Messages, Question, UserError
+from resd.context.parts import ROLES, Format, OperationsRead, Role
+from resd.context.playbook import Style, same_words
+from resd.types import Messages, Question, Reflection, UserError
+
+TURN = 16  # tokens that a chat template adds to a turn, at most
+_TURN = re.compile(r"^== (user|assistant)\n", re.MULTILINE)
 
 
 @cache
@@ -31,15 +39,23 @@ def _environment(style: Style) -> Environment:
     )
 
 
+@cache
+def turns(style: Style, role: str) -> Messages:
+    """The turns of the example that come before a question; none for a style without."""
+    path = Path(__file__).parent / "prompts" / style / f"{role}_turns.j2"
+    pieces = _TURN.split(path.read_text(encoding="utf-8")) if path.is_file() else [""]
+    return [{"role": who, "content": text.strip()} for who, text in zip(pieces[1::2], pieces[2::2], strict=True)]
+
+
 class Prompts:
     """The texts of one user message each. `noun` is what a response contains ("program"); see `task.Task.noun`."""
 
     def __init__(self, style: Style, noun: str, format: Format | None = None) -> None:
         self.style, self.noun = style, noun
-        self.format = format or (LinesFormat() if style == "compact" else JsonFormat())
-        if style == "compact" and self.format.name != "lines":
+        self.format = format or (JsonFormat() if style == "full" else LinesFormat())
+        if style != "full" and self.format.name != "lines":
             raise UserError(
-                "compact prompts ask for lines, not JSON: write model.output_format=lines or model.prompts=full"
+                f"{style} prompts ask for lines, not JSON: write model.output_format=lines or model.prompts=full"
             )
 
     def teacher(
@@ -84,8 +100,28 @@ class Prompts:
         return self._render("curate", {**slots, "reflection": reflection})
 
     def question(self, role: Role, key: str, text: str, truncated: bool = False) -> Question:
-        """A rendered prompt as one user message, with what the format enforces."""
-        return Question(role, key, [{"role": "user", "content": text}], self.format.schema(role), truncated)
+        """A rendered prompt as one user message after those of the example, with what the format enforces."""
+        messages = [*turns(self.style, role), {"role": "user", "content": text}]
+        return Question(role, key, messages, self.format.schema(role), truncated)
+
+    def taken(self, role: Role, count: Callable[[str], int]) -> int:
+        """Tokens of the example before a question."""
+        return sum(count(turn["content"]) + TURN for turn in turns(self.style, role))
+
+    def reflection(self, output: str) -> Reflection:
+        """What an output says; empty and invalid if it repeats the example."""
+        read = self.format.parse_reflection(output)
+        return Reflection("", {}, read.invalid + 1) if self._is_example(read.text) else read
+
+    def operations(self, output: str) -> OperationsRead:
+        """What an output adds, without what repeats the example."""
+        read = self.format.parse_operations(output)
+        own = [operation for operation in read.operations if not self._is_example(operation.text)]
+        return read._replace(operations=own, invalid=read.invalid + len(read.operations) - len(own))
+
+    def _is_example(self, text: str) -> bool:
+        lines = [line for role in ROLES for turn in turns(self.style, role) for line in turn["content"].splitlines()]
+        return bool(text) and any(same_words(text, line.partition(": ")[2]) for line in lines)
 
     def _render(self, role: Role | Literal["teacher"], slots: Mapping[str, str]) -> str:
         instructions = "" if role == "teacher" else self.format.instructions(role)

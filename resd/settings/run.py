@@ -30,7 +30,7 @@ class ModelSettings(Section):
     """
 
     path: Annotated[str, AfterValidator(shipped)]
-    prompts: Literal["full", "compact"]
+    prompts: Literal["full", "small", "compact"]
     output_format: Literal["json", "lines"]
     enable_thinking: bool
     attention: Literal["sdpa", "eager"]

@@ -1,0 +1,7 @@
+"""Short pieces of office work in a house style that nobody states. See `task`."""
+
+from envs.house_style.task import HouseStyle
+
+load = HouseStyle
+
+__all__ = ["HouseStyle", "load"]

@@ -1,0 +1,291 @@
+"""The rules of house styles: what each demands, whether a reply keeps it, and how to keep it.
+
+A rule has a slot. A style has at most one rule of a slot, and rules of different slots never contradict each other:
+marks are compared without case, and none holds a digit, a comma, a full stop or the word "the".
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Slot = Literal["opening", "frame", "number", "ban", "stop", "mention", "length", "closing"]
+
+_NUMBER = re.compile(r"\d(?:[\d:./-]*\d)?")
+_WORD_SHOWN = 24  # characters
+_STOPS = ". "  # may follow a closing
+
+
+class Rule(Protocol):
+    """`demand` is what a linter says, `where` what a vague one says; `expected` and `found` are a parser's words."""
+
+    @property
+    def slot(self) -> Slot: ...
+
+    @property
+    def demand(self) -> str: ...
+
+    @property
+    def where(self) -> str: ...
+
+    @property
+    def expected(self) -> str: ...
+
+    def found(self, reply: str) -> str:
+        """What stands where the rule is broken."""
+
+    def holds(self, reply: str) -> bool: ...
+
+    def keep(self, reply: str) -> str:
+        """The reply with this rule kept; rules are applied in the order of `ORDER`."""
+
+
+@dataclass(frozen=True)
+class Opening:
+    mark: str
+    slot: Slot = "opening"
+    where: str = "at the beginning of the reply"
+
+    @property
+    def demand(self) -> str:
+        return f'The reply must begin with "{self.mark}".'
+
+    @property
+    def expected(self) -> str:
+        return f'"{self.mark}" at the beginning'
+
+    def found(self, reply: str) -> str:
+        return quoted(reply.split()[0]) if reply else "nothing"
+
+    def holds(self, reply: str) -> bool:
+        return reply.casefold().startswith(self.mark.casefold())
+
+    def keep(self, reply: str) -> str:
+        return f"{self.mark} {reply}"
+
+
+@dataclass(frozen=True)
+class Closing:
+    mark: str
+    slot: Slot = "closing"
+    where: str = "at the end of the reply"
+
+    @property
+    def demand(self) -> str:
+        return f'The reply must end with "{self.mark}".'
+
+    @property
+    def expected(self) -> str:
+        return f'"{self.mark}" at the end'
+
+    def found(self, reply: str) -> str:
+        return quoted(reply.split()[-1]) if reply else "nothing"
+
+    def holds(self, reply: str) -> bool:
+        return _unstopped(reply).endswith(self.mark.casefold())
+
+    def keep(self, reply: str) -> str:
+        return f"{reply} {self.mark}"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Around the message: what a reply is without an opening and a closing."""
+
+    left: str
+    right: str
+    name: str
+    slot: Slot = "frame"
+    where: str = "around the message"
+
+    @property
+    def demand(self) -> str:
+        return f"The message must be in {self.name}, as in {self.left}message{self.right}."
+
+    @property
+    def expected(self) -> str:
+        return f"{self.left} and {self.right} around the message"
+
+    def found(self, reply: str) -> str:
+        inside = message(reply)
+        return f"{quoted(inside[:1])} and {quoted(inside[-1:])}" if inside else "nothing"
+
+    def holds(self, reply: str) -> bool:
+        inside = message(reply)
+        both = len(self.left) + len(self.right)
+        return len(inside) > both and inside.startswith(self.left) and inside.endswith(self.right)
+
+    def keep(self, reply: str) -> str:
+        return f"{self.left}{reply}{self.right}"
+
+
+@dataclass(frozen=True)
+class Number:
+    """Around every number; times and dates are numbers."""
+
+    left: str
+    right: str
+    name: str
+    slot: Slot = "number"
+    where: str = "with how the number is written"
+
+    @property
+    def demand(self) -> str:
+        return f"Every number must be {self.name}, as in {self.left}123{self.right}."
+
+    @property
+    def expected(self) -> str:
+        return f"{self.left}123{self.right} for a number"
+
+    def found(self, reply: str) -> str:
+        bare = self._bare(reply)
+        return quoted(bare[0]) if bare else "no number"
+
+    def holds(self, reply: str) -> bool:
+        return _NUMBER.search(reply) is not None and not self._bare(reply)
+
+    def keep(self, reply: str) -> str:
+        return _NUMBER.sub(lambda found: f"{self.left}{found[0]}{self.right}", reply)
+
+    def _bare(self, reply: str) -> list[str]:
+        return [
+            found[0]
+            for found in _NUMBER.finditer(reply)
+            if not (reply[: found.start()].endswith(self.left) and reply[found.end() :].startswith(self.right))
+        ]
+
+
+@dataclass(frozen=True)
+class Ban:
+    name: str
+    pattern: str
+    slot: Slot
+    where: str = "with a word or a sign that is not allowed"
+
+    @property
+    def demand(self) -> str:
+        return f"The reply must not contain {self.name}."
+
+    @property
+    def expected(self) -> str:
+        return self.name.replace("a ", "no ", 1) if self.name.startswith("a ") else f"a reply without {self.name}"
+
+    def found(self, reply: str) -> str:
+        return quoted(next((word for word in reply.split() if re.search(self.pattern, word, re.IGNORECASE)), ""))
+
+    def holds(self, reply: str) -> bool:
+        return bool(reply) and re.search(self.pattern, reply, re.IGNORECASE) is None
+
+    def keep(self, reply: str) -> str:
+        return re.sub(self.pattern, "", reply, flags=re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Mention:
+    words: str
+    slot: Slot = "mention"
+    where: str = "with something that is missing"
+
+    @property
+    def demand(self) -> str:
+        return f'The reply must contain "{self.words}".'
+
+    @property
+    def expected(self) -> str:
+        return f'"{self.words}" in the reply'
+
+    def found(self, reply: str) -> str:
+        return "none"
+
+    def holds(self, reply: str) -> bool:
+        return says(reply, self.words)
+
+    def keep(self, reply: str) -> str:
+        return f"{reply} {self.words}"
+
+
+@dataclass(frozen=True)
+class Length:
+    """At most so many words; a content of a few words and all marks have room (tested)."""
+
+    words: int
+    slot: Slot = "length"
+    where: str = "with the length of the reply"
+
+    @property
+    def demand(self) -> str:
+        return f"The reply must have at most {self.words} words."
+
+    @property
+    def expected(self) -> str:
+        return f"at most {self.words} words"
+
+    def found(self, reply: str) -> str:
+        return f"{len(reply.split())} words"
+
+    def holds(self, reply: str) -> bool:
+        return 0 < len(reply.split()) <= self.words
+
+    def keep(self, reply: str) -> str:
+        return reply
+
+
+OPENINGS = ("Re:", "Note:", "Desk:", ">>", "OK -")
+CLOSINGS = ("Thanks", "(end)", "Over", "(done)")
+
+RULES: Mapping[str, Rule] = {
+    **{f"opening_{i}": Opening(mark) for i, mark in enumerate(OPENINGS)},
+    "frame_square": Frame("[", "]", "square brackets"),
+    "frame_quotes": Frame('"', '"', "double quotes"),
+    "frame_stars": Frame("*", "*", "asterisks"),
+    "number_square": Number("[", "]", "in square brackets"),
+    "number_hash": Number("#", "", "behind a #"),
+    "ban_comma": Ban("a comma", ",", "ban"),
+    "ban_the": Ban('the word "the"', r"\bthe\b", "ban"),
+    "ban_stop": Ban("a full stop", r"\.", "stop"),
+    "mention_blue": Mention("Team Blue"),
+    "mention_red": Mention("Team Red"),
+    "length_10": Length(10),
+    "length_12": Length(12),
+    **{f"closing_{i}": Closing(mark) for i, mark in enumerate(CLOSINGS)},
+}
+# In which a linter looks, and in which a writer applies them.
+LOOKS: Sequence[Slot] = ("opening", "frame", "number", "ban", "stop", "mention", "length", "closing")
+ORDER: Sequence[Slot] = ("ban", "stop", "length", "number", "mention", "frame", "closing", "opening")
+
+
+def kept(content: str, rules: Sequence[Rule]) -> str:
+    """`content` as a reply that keeps the rules."""
+    for rule in sorted(rules, key=lambda rule: ORDER.index(rule.slot)):
+        content = rule.keep(content)
+    return content
+
+
+def message(reply: str) -> str:
+    """A reply without its opening and its closing, whichever they are."""
+    for mark in OPENINGS:
+        if reply.casefold().startswith(mark.casefold()):
+            reply = reply[len(mark) :]
+            break
+    for mark in CLOSINGS:
+        if _unstopped(reply).endswith(mark.casefold()):
+            reply = reply.rstrip(_STOPS)[: -len(mark)]
+            break
+    return reply.strip()
+
+
+def _unstopped(reply: str) -> str:
+    """A reply without case and without full stops at its end."""
+    return reply.rstrip(_STOPS).casefold()
+
+
+def says(reply: str, words: str) -> bool:
+    """Whether `words` stand whole in a reply, in letters of any case."""
+    left, right = (r"(?<!\w)" if words[0].isalnum() else ""), (r"(?!\w)" if words[-1].isalnum() else "")
+    return re.search(f"{left}{re.escape(words.casefold())}{right}", reply.casefold()) is not None
+
+
+def quoted(text: str) -> str:
+    """A piece of a reply inside a complaint: short, printable, on one line."""
+    shown = "".join(c if c.isprintable() else " " for c in text[:_WORD_SHOWN])
+    return f'"{shown}"'
