@@ -40,7 +40,7 @@ MISTAKES = {
     # names
     "stepz=3": "stepz is not a setting: did you mean steps?",
     "lr=1e-3": "did you mean optimizer.lr?",
-    "max_response=9": "did you mean rollout.max_response or algorithm.writing.max_response?",
+    "max_response=9": "or algorithm.writing.max_response?",
     "algorithm.playbok.max_entries=3": "did you mean algorithm.playbook.max_entries?",
     "qqqqqqqqqqqq=3": "see conf/config.yaml for what there is",
     "optimizer.lr.x=3": "optimizer.lr.x is not a setting",
@@ -54,7 +54,7 @@ MISTAKES = {
     "task@forgetting.task=nope": "task@forgetting.task=nope does not exist: choose one of",
     "forgetting.task=ifeval": "write task@forgetting.task=ifeval",
     "algorithm=RESD": "algorithm=RESD does not exist: choose one of grpo, opd,",
-    "algorithm.name=ppo": "choose one of grpo, opd, resd, resd_fixed,",
+    "algorithm.name=ppo": "choose one of grpo, opd, opsd, resd, resd_fixed,",
     "preset=offical": "preset=offical does not exist: choose one of default, official, paper",
     "model=some/folder": "a folder with a model is model.path=…",
     "model=~/folder": "a folder with a model is model.path=…",

@@ -99,7 +99,7 @@ def test_its_memory_is_that_of_the_engine_alone(tiny_model: Path) -> None:
     trained = plan.estimate(shape, configured(), 1, 0)
     assert trained.peak > alone.peak
     for without, settings in ((alone, configured(*WANTED)), (trained, configured())):
-        helped = plan.estimate(shape, settings, 1, 0, author)
+        helped = plan.estimate(shape, settings, 1, 0, author=author)
         for name, parts in helped.phases.items():
             if name != "loading":
                 assert parts["author"] == 4 * author.parameters, name

@@ -26,7 +26,7 @@ from resd.objectives.top import top_ids
 
 BLOCK_TOKENS = 8  # whole rows that are worked on at once, so that they stay in cache
 
-ChunkLoss = Callable[[Float[Tensor, "C"], Float[Tensor, "C"] | None], tuple[Float[Tensor, ""], Stats]]
+ChunkLoss = Callable[[Float[Tensor, " C"], Float[Tensor, " C"] | None], tuple[Float[Tensor, ""], Stats]]
 
 
 class Places(NamedTuple):
@@ -62,7 +62,7 @@ def loss_and_gradient(
     logits_C_V: Float[Tensor, "C V"],
     compared: Compared | None,
     rows: slice,
-    ids_C: Int[Tensor, "C"],
+    ids_C: Int[Tensor, " C"],
     chunk_loss: ChunkLoss,
     differentiate: bool,
 ) -> Result:
@@ -146,7 +146,7 @@ def _on_vocabulary(
 
 def _compare_(
     log_p_B_V: Float[Tensor, "B V"], log_q_B_V: Float[Tensor, "B V"], distillation: Distillation, differentiate: bool
-) -> tuple[Float[Tensor, "B"], Stats]:
+) -> tuple[Float[Tensor, " B"], Stats]:
     """Divergence of a few whole rows; its gradient in the logits takes the place of log p, and p that of log q."""
     read_B_V = log_p_B_V.detach().requires_grad_(differentiate)
     with torch.set_grad_enabled(differentiate):

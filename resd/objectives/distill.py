@@ -66,7 +66,7 @@ class Distillation:
 
     def __call__(
         self, student_logits_C_V: Float[Tensor, "C V"], teacher_logits_C_V: Float[Tensor, "C V"]
-    ) -> tuple[Float[Tensor, "C"], Stats]:
+    ) -> tuple[Float[Tensor, " C"], Stats]:
         """The definition over whole logits, differentiable in the student's alone; `head` gives the same by chunks.
 
         Returns what `compare` does.
@@ -88,7 +88,7 @@ class Distillation:
 
     def compare(
         self, log_p_C_K: Float[Tensor, "C K"], log_q_C_K: Float[Tensor, "C K"], *, whole: bool = False
-    ) -> tuple[Float[Tensor, "C"], Stats]:
+    ) -> tuple[Float[Tensor, " C"], Stats]:
         """Divergence per token [C] in nats from the log-probabilities at the support, and detached statistics [C].
 
         `whole` says that the support is the vocabulary. Differentiable in `log_p_C_K` alone. Statistics: `topk_mass`
@@ -114,7 +114,7 @@ class Distillation:
 
     def _buckets(
         self, log_prob_C_K: Float[Tensor, "C K"], whole: bool
-    ) -> tuple[Float[Tensor, "C B"], Float[Tensor, "C"]]:
+    ) -> tuple[Float[Tensor, "C B"], Float[Tensor, " C"]]:
         """Log-probability of each bucket, at least `LOG_FLOOR`, and the probability of the support."""
         log_prob_C_K = log_prob_C_K.clamp(min=LOG_FLOOR)
         if whole:
@@ -129,5 +129,5 @@ class Distillation:
         return log_prob_C_B, log_mass_C_1.squeeze(-1).exp()
 
 
-def _entropy(log_prob_C_K: Float[Tensor, "C K"]) -> Float[Tensor, "C"]:
+def _entropy(log_prob_C_K: Float[Tensor, "C K"]) -> Float[Tensor, " C"]:
     return -(log_prob_C_K.exp() * log_prob_C_K).sum(-1)

@@ -28,7 +28,7 @@ from resd.types import UserError
 
 CHUNK_TOKENS = 512  # products of this length run at full speed
 
-TokenLoss = Callable[[slice, Float[Tensor, "C"], Float[Tensor, "C"] | None], tuple[Float[Tensor, ""], Stats]]
+TokenLoss = Callable[[slice, Float[Tensor, " C"], Float[Tensor, " C"] | None], tuple[Float[Tensor, ""], Stats]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class DistantTeacher:
 def fused_head_loss(
     hidden_T_D: Float[Tensor, "T D"],
     weight_V_D: Float[Tensor, "V D"],
-    ids_T: Int[Tensor, "T"],
+    ids_T: Int[Tensor, " T"],
     token_loss: TokenLoss,
     teacher: TeacherHead | DistantTeacher | None = None,
     temperature: float = 1.0,
@@ -82,10 +82,10 @@ def fused_head_loss(
 def chunked_logprobs(
     hidden_T_D: Float[Tensor, "T D"],
     weight_V_D: Float[Tensor, "V D"],
-    ids_T: Int[Tensor, "T"],
+    ids_T: Int[Tensor, " T"],
     temperature: float = 1.0,
     chunk_tokens: int = CHUNK_TOKENS,
-) -> Float[Tensor, "T"]:
+) -> Float[Tensor, " T"]:
     """log softmax(logits / temperature) of the tokens `ids_T`, without gradient."""
     chunks = _chunks(len(hidden_T_D), chunk_tokens)
     head = Logits(hidden_T_D, weight_V_D, temperature, chunks[0].stop)
@@ -96,10 +96,10 @@ def chunked_logprobs(
 def chunked_scores(
     hidden_T_D: Float[Tensor, "T D"],
     weight_V_D: Float[Tensor, "V D"],
-    ids_T: Int[Tensor, "T"],
+    ids_T: Int[Tensor, " T"],
     temperature: float = 1.0,
     chunk_tokens: int = CHUNK_TOKENS,
-) -> tuple[Float[Tensor, "T"], Float[Tensor, "T"]]:
+) -> tuple[Float[Tensor, " T"], Float[Tensor, " T"]]:
     """What `chunked_logprobs` gives, and the entropy (nats) of each token's distribution over the vocabulary."""
     chunks = _chunks(len(hidden_T_D), chunk_tokens)
     head = Logits(hidden_T_D, weight_V_D, temperature, chunks[0].stop)

@@ -14,13 +14,13 @@ from resd.types import UserError
 
 
 def policy_gradient(
-    logprobs_C: Float[Tensor, "C"],
-    old_logprobs_C: Float[Tensor, "C"] | None,
-    advantage_C: Float[Tensor, "C"],
+    logprobs_C: Float[Tensor, " C"],
+    old_logprobs_C: Float[Tensor, " C"] | None,
+    advantage_C: Float[Tensor, " C"],
     clip_low: float = 0.2,
     clip_high: float = 0.28,
     dual_clip: float | None = None,
-) -> tuple[Float[Tensor, "C"], dict[str, Float[Tensor, "C"]]]:
+) -> tuple[Float[Tensor, " C"], dict[str, Float[Tensor, " C"]]]:
     """Loss per token [C], -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) with r = pi / pi_old, and statistics [C].
 
     `old_logprobs_C` None means that the old policy is the current one: r = 1 and the gradient is -A grad log pi.

@@ -17,7 +17,7 @@ Reduction = Literal["sequence_mean", "token_mean"]
 MAX_LOG_RATIO = 20.0  # nats; keeps the exponential of a wild log-ratio finite
 
 
-def success_weights(passed_A: Bool[Tensor, "A"], a: float = 1.0, b: float = 1.0) -> Float[Tensor, "A"]:
+def success_weights(passed_A: Bool[Tensor, " A"], a: float = 1.0, b: float = 1.0) -> Float[Tensor, " A"]:
     """Weights with mean 1 that raise the rarer outcome of the whole batch: (1 - s)^a for passed, s^b for failed ones.
 
     s is the success rate. With a = b = 1 either outcome holds half of the total. Where the formula vanishes, as it does
@@ -30,20 +30,20 @@ def success_weights(passed_A: Bool[Tensor, "A"], a: float = 1.0, b: float = 1.0)
 
 
 def truncated_importance(
-    logprobs_T: Float[Tensor, "T"], sampled_logprobs_T: Float[Tensor, "T"], cap: float = 2.0
-) -> Float[Tensor, "T"]:
+    logprobs_T: Float[Tensor, " T"], sampled_logprobs_T: Float[Tensor, " T"], cap: float = 2.0
+) -> Float[Tensor, " T"]:
     """min(pi_trainer / pi_engine, cap) per token, detached: corrects for an engine that computes otherwise."""
     log_ratio_T = (logprobs_T - sampled_logprobs_T).detach()
     return log_ratio_T.clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO).exp().clamp(max=cap)
 
 
 def token_weights(
-    masks: Sequence[Bool[Tensor, "T"]],
-    weights_A: Sequence[float] | Float[Tensor, "A"],
+    masks: Sequence[Bool[Tensor, " T"]],
+    weights_A: Sequence[float] | Float[Tensor, " A"],
     reduction: Reduction,
     total_samples: int,
     total_tokens: int,
-) -> list[Float[Tensor, "T"]]:
+) -> list[Float[Tensor, " T"]]:
     """What each token's loss is multiplied by, one float32 tensor per sample; 0 where the mask is False.
 
     `sequence_mean`: sample weight / (total_samples x masked-in tokens of the sample); `token_mean`: sample weight /

@@ -44,7 +44,7 @@ def check(shape: Shape, config: Config, ranks: int, room: Room, *others: Shape |
     guess = estimate(shape, config, ranks, room.device, *others)
     phase, (have, needed) = guess.phases[guess.worst], guess.share
     most = max((part for part in phase if part != "libraries"), key=lambda part: phase[part])
-    remedies = REMEDY | (SMALLER if external else {})
+    remedies = REMEDY | (SMALLER if others and others[0] else {})
     remedy = remedies.get(most, ELSE) if have >= needed else "raise engine.gpu_memory or engine.tensor_parallel"
     sizes = ", ".join(f"{part} {_gb(size)}" for part, size in phase.items() if size >= GB / 20)
     longest = config.model.max_prompt if _fits(guess, room) else longest_prompt(shape, config, ranks, room, *others)
