@@ -128,7 +128,7 @@ def test_a_folder_is_copied_and_checked(tiny_model: Path, tmp_path: Path) -> Non
 def test_what_cannot_be_a_model_leaves_nothing(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "empty").mkdir()
     (tmp_path / "cut.gguf").write_bytes(b"GGUF\0\0")
     damaged = tiny.save(tmp_path / "damaged")

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_train import of_kind, run
 from torch.distributed.device_mesh import DeviceMesh
-from verifier_tasks import Echo
 
 import envs
 from envs.manufactoria import task as manufactoria
@@ -21,13 +20,6 @@ from resd.task import SelfTesting
 from resd.types import Attempt, Problem, UserError, Verdict
 
 SECOND = ["task@forgetting.task=custom", "forgetting.task.name=verifier_tasks:Echo", "forgetting.samples=3"]
-
-
-class Broken(Echo):
-    """A task whose judge is out of order."""
-
-    def self_test(self) -> None:
-        raise UserError("the judge of broken passes nonsense")
 
 
 # -------------------------------------------------------------------------------------------------- difference
@@ -142,8 +134,8 @@ def test_manufactorias_judge_tests_itself(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["task.name=test_forgetting:Broken"],
-        ["task@forgetting.task=custom", "forgetting.task.name=test_forgetting:Broken", "forgetting.every=1"],
+        ["task.name=verifier_tasks:Broken"],
+        ["task@forgetting.task=custom", "forgetting.task.name=verifier_tasks:Broken", "forgetting.every=1"],
     ],
 )
 def test_a_run_does_not_start_with_a_broken_judge(

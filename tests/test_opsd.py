@@ -17,7 +17,7 @@ from resd.config import CONF, validate
 from resd.context.formats import JsonFormat
 from resd.context.render import Prompts
 from resd.model.chat import Chat
-from resd.types import Messages, Problem, UserError
+from resd.types import Problem, UserError
 
 TOLD = {"one": "first secret", "two": "second secret", "three": "third secret"}
 SCRIPT: dict[str, Line] = {"one": ["wrong", "right"], "two": "bad", "three": "right three", "four": "worse"}
@@ -192,30 +192,13 @@ def test_a_column_of_a_file(tmp_path: Path) -> None:
         absent.problems("train")
 
 
-class Told:
-    """Says the number; some problems tell it to a teacher."""
-
-    noun = "answer"
-
-    def problems(self, split: str) -> list[Problem]:
-        return [Problem(f"{split}-{i}", f"say {i}", privileged=f"{i} {i} {i}" if i > 4 else "") for i in range(8)]
-
-    def prompt(self, problem: Problem) -> Messages:
-        return [{"role": "user", "content": problem.statement}]
-
-    def verify(self, problem: Problem, response: str, truncated: bool = False) -> Any:
-        from resd.types import Verdict
-
-        return Verdict(0.0, False, 0, 1, "no")
-
-
 @pytest.mark.parametrize("algorithm", ["opsd", "sdft"])
 def test_a_run(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, algorithm: str) -> None:
     rows = of_kind(
         run(
             tiny_model,
             tmp_path,
-            "task.name=test_opsd:Told",
+            "task.name=verifier_tasks:Told",
             f"algorithm={algorithm}",
             "inner_updates=1",
             "on_empty=stop",

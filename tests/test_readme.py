@@ -34,6 +34,7 @@ def test_the_example_task_runs(tiny_model: Path, tmp_path: Path) -> None:
     assert "update 1/1" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_sweep_runs_every_job(tiny_model: Path, tmp_path: Path) -> None:
     arguments = [*SMALL, f"model.path={tiny_model}", "steps=1", "evaluation.before=false"]
     finish(

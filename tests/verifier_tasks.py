@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from resd.types import Messages, Problem, Verdict
+from resd.types import Messages, Problem, UserError, Verdict
 
 
 @dataclass
@@ -29,3 +29,17 @@ class Echo:
             os._exit(1)
         passed = response == problem.statement
         return Verdict(float(passed), passed, int(passed), 1, "" if passed else "not the same")
+
+
+class Told(Echo):
+    """Some problems have something for a teacher's eyes."""
+
+    def problems(self, split: str) -> Sequence[Problem]:
+        return [Problem(f"{split}-{i}", f"say {i}", privileged=f"{i} {i} {i}" if i > 4 else "") for i in range(8)]
+
+
+class Broken(Echo):
+    """A task whose judge is out of order."""
+
+    def self_test(self) -> None:
+        raise UserError("the judge of broken passes nonsense")
