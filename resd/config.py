@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 from pydantic import SerializeAsAny, ValidationError, field_validator, model_validator
 from yaml import YAMLError
 
@@ -154,6 +154,9 @@ def validate(composed: DictConfig) -> Config:
         return Config(**OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} has no value: set it") from None
+    except InterpolationKeyError as error:
+        source = str(error).split("'")[1]
+        raise UserError(f"{error.full_key} takes its value from {source}, which is not there: set either") from None
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from None
     except ValidationError as error:

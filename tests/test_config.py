@@ -68,6 +68,10 @@ def test_settings_are_frozen() -> None:
         ("model.attention=flash_attention_2", "'sdpa' or 'eager'"),
         ("hardware.compile=true model.attention=eager", "write model.attention=sdpa"),
         ("resume=/nowhere", "auto, never, or"),
+        (
+            "algorithm=srpo algorithm@algorithm.context=grpo",
+            "algorithm.objective takes its value from algorithm.context.objective, which is not there",
+        ),
         ("algorithm.name=ppo", "choose one of grpo, opd, opsd, resd, resd_fixed,"),
         ("+optimizer.lrr=1", "optimizer.lrr is not a setting"),
         ("model.path=./missing", "not a model folder"),

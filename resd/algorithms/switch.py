@@ -53,6 +53,8 @@ class Settings(AlgorithmSettings):
     def _compares(self) -> "Settings":
         if self.then.group < 2:
             raise ValueError("switch goes by groups that have both outcomes: write algorithm.then.group=2 or more")
+        if self.first.group > self.then.group:
+            raise ValueError("switch starts with the fewer rollouts: write algorithm.first.group=1")
         if self.group != self.then.group:
             raise ValueError("algorithm.group is that of `then` here: write algorithm.then.group, and leave it out")
         return self
