@@ -154,6 +154,7 @@ def test_weights_that_are_not_those_described_are_the_teacher_s(
         ("algorithm=rlsd algorithm@algorithm.context=grpo", "rlsd needs a context with a teacher"),
         ("algorithm=srpo algorithm@algorithm.context=grpo", "algorithm.context.objective"),
         ("algorithm=switch algorithm.then.group=1", "write algorithm.then.group=2 or more"),
+        ("algorithm=switch algorithm.first.group=16", "write algorithm.first.group=1"),
         ("algorithm=switch algorithm.group=4", "write algorithm.then.group, and leave it out"),
         ("algorithm=rlsd algorithm.clip=1", "algorithm.clip=1"),
         ("algorithm=opsd algorithm.slot=answer", "algorithm.slot=answer"),
