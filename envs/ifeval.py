@@ -30,8 +30,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from envs import rows
-from envs.answers import spoken
+from resd.envs import rows
+from resd.envs.answers import spoken
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 

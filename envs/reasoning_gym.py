@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, get_args
 
-from envs.answers import tagged
+from resd.envs.answers import tagged
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 

@@ -38,7 +38,7 @@ from resd.settings import (
 )
 from resd.types import UserError
 
-CONF = ROOT / "conf"
+CONF = ROOT / "resd" / "conf"
 CPUINFO = Path("/proc/cpuinfo")
 
 

@@ -125,7 +125,7 @@ def train(config: Config) -> Path:
 
 def load_task(settings: TaskSettings, verify: VerifySettings, *splits: Split) -> tuple[Any, ...]:
     """The task and its problems of each split, once its judge has told known-good from known-bad answers."""
-    import envs
+    from resd import envs
     from resd.verify import examine
 
     task = envs.load(settings.name, **settings.options)

@@ -68,7 +68,7 @@ def train(project: Path, line: str, model: Path, run_dir: Path) -> None:
 def test_the_page_has_nothing_that_is_not_run() -> None:
     assert len(BLOCKS) * 2 == len(re.findall(r"^```", PAGE, re.MULTILINE))
     assert {language for language, _ in BLOCKS} == {"json", "python", "yaml", "toml", "sh"}
-    assert len(commands("envs.play")) + len(commands("resd.train")) == sum(
+    assert len(commands("resd.envs.play")) + len(commands("resd.train")) == sum(
         text.count("\n") for language, text in BLOCKS if language == "sh"
     )
 
@@ -79,7 +79,7 @@ def test_twenty_lines_are_enough() -> None:
     assert len(code) <= 20
 
 
-@pytest.mark.parametrize("line", commands("envs.play"))
+@pytest.mark.parametrize("line", commands("resd.envs.play"))
 def test_the_games_run(project: Path, line: str) -> None:
     assert "attempt 1: failed" in execute(project, line)
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from envs import rows
+from resd.envs import rows
 from resd.task import Split
 from resd.types import Problem, UserError
 
