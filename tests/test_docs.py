@@ -23,7 +23,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the code, into which the page writes its files."""
     folder = tmp_path_factory.mktemp("project")
     for part in ("resd", "envs", "conf"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "nano", "nltk_data"))
+        ignore = shutil.ignore_patterns("__pycache__", "nano", "nltk_data")
+        shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=ignore)
     for language, text in BLOCKS:
         if language == "toml":
             install(folder, tomllib.loads(text))

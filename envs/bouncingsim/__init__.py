@@ -11,8 +11,8 @@ in `resd.envs.sandbox`, which learns the times and never the true positions.
 
 Like the original: scenes, times, tolerance, limit of 1 s a call, and what the prompt and `feedback=official` tell.
 Different: the true motion is computed exactly (`simulator`) rather than in small steps; scenes whose outcome hangs on
-a hair are left out (`scenes`); a program may not use more of Python than `resd.envs.sandbox` offers, but is not refused for
-words in it; nothing but plain numbers count as positions; and by default the feedback gives no true position away.
+a hair are left out (`scenes`); a program may not use more of Python than `resd.envs.sandbox` offers, but is not refused
+for words in it; nothing but plain numbers count as positions; and by default the feedback gives no true position away.
 """
 
 from resd.envs.bouncingsim.simulator import simulate
