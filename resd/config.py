@@ -56,7 +56,7 @@ def _ancestor(algorithm: str) -> str:
     return _ancestor(base) if base else algorithm
 
 
-def _auto_dtype(device: str) -> str:
+def auto_dtype(device: str) -> str:
     """What computes fastest: bfloat16 on a GPU, and on a CPU that has instructions for it (else it is very slow)."""
     if device != "cpu":
         return "bfloat16"
@@ -68,7 +68,7 @@ def _auto_dtype(device: str) -> str:
 
 
 OmegaConf.register_new_resolver("ancestor", _ancestor, replace=True)
-OmegaConf.register_new_resolver("auto_dtype", _auto_dtype, replace=True)
+OmegaConf.register_new_resolver("auto_dtype", auto_dtype, replace=True)
 # How a task asks: models of every size but the laboratory's get the whole text.
 OmegaConf.register_new_resolver("asks", lambda style: "compact" if style == "compact" else "full", replace=True)
 

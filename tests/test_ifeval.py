@@ -175,7 +175,7 @@ def test_keys_and_files(tmp_path: Path) -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", _without("langdetect", importlib.util.find_spec))
-    with pytest.raises(UserError, match=r"langdetect.*pip install 'resd\[ifeval\]'"):
+    with pytest.raises(UserError, match=r"langdetect.*pip install 'lm-eval\[ifeval\]<0.5'"):
         envs.load("ifeval")
 
 

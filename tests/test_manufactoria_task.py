@@ -371,5 +371,5 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         Manufactoria("hf").problems("train")
     assert asked == [("manufactoria/has_test", "train"), ("manufactoria/has_train", "train")]
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"source=hf needs the package datasets: run pip install 'resd\[hub\]'"):
+    with pytest.raises(UserError, match=r"source=hf needs the package datasets: run pip install datasets"):
         Manufactoria("hf").problems("train")

@@ -1,6 +1,9 @@
 """What is installed lives beside other packages: a wheel, in a folder that has `envs` and `conf` of its own."""
 
+import importlib.util
+import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +15,8 @@ from setuptools import find_namespace_packages
 from test_train import SMALL
 
 import resd
-from resd import envs
+from resd import doctor, envs
+from resd.__main__ import COMMANDS, main
 from resd.config import CONF
 
 ROOT = Path(__file__).parent.parent
@@ -107,3 +111,48 @@ def test_no_module_is_there_twice(tmp_path: Path) -> None:
         __import__("envs.local")
     folder = own_folder(tmp_path)
     assert python(folder, "-c", "import envs; print(envs.__file__)", path=ROOT).strip() == f"{folder}/envs/__init__.py"
+
+
+def resd_command(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["resd", *words])
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != os.getcwd()])
+    try:
+        return main()
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+def test_the_command_runs_its_modules(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["scripts"] == {"resd": "resd.__main__:main"}
+    for module, what in COMMANDS.values():
+        assert importlib.util.find_spec(module), what
+    assert resd_command(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"{resd.__version__}\n"
+    assert resd_command(monkeypatch, "trian") == 2
+    assert "resd trian is not a command: choose one of train, evaluate" in capsys.readouterr().err
+    (tmp_path / "echo_here.py").write_text(TASK)
+    monkeypatch.chdir(tmp_path)  # where a script of pip would not look
+    monkeypatch.setattr(sys, "stdin", io.StringIO("hm\n"))
+    assert resd_command(monkeypatch, "play", "task=echo_here:Echo") == 0
+    assert "attempt 1: failed" in capsys.readouterr().out
+    assert resd_command(monkeypatch, "report", "nowhere", "--out", str(tmp_path / "x.html")) == 2
+
+
+def test_the_doctor_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("vllm", "peft") else find(name))
+    said = "\n".join(doctor.lines())
+    assert "no vllm, for engine=vllm: pip install 'vllm==0.32.0'" in said
+    assert "no peft, for model.lora: pip install" in said
+    assert "GB of memory" in said
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert "vllm==0.32.0" in extras["vllm"]
+
+
+def test_no_page_installs_from_a_name_that_is_not_ours() -> None:
+    files = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("resd/**/*.py"), *ROOT.glob("envs/**/*.py")]
+    for file in files:
+        assert not re.search(r"pip install '?\"?resd\b", file.read_text()), file
