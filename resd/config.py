@@ -39,6 +39,7 @@ from resd.settings import (
 from resd.types import UserError
 
 CONF = ROOT / "resd" / "conf"
+NANO = ROOT / "resd" / "model" / "nano"
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -161,6 +162,17 @@ def validate(composed: DictConfig) -> Config:
         raise UserError(str(error).splitlines()[0]) from None
     except ValidationError as error:
         raise UserError("; ".join(_sentence(e) for e in error.errors())) from None
+
+
+def laboratory(config: Config) -> str | None:
+    """What is to be said where another model is treated as nano, whose settings are the default."""
+    path = config.model.path
+    if config.model.prompts != "compact" or files.alike(Path(path), NANO):
+        return None
+    return (
+        f"warning: model.path={path} is not nano, and has the settings of model=nano: compact prompts and "
+        f"optimizer.lr={config.optimizer.lr:g}, which ruin a pretrained model; write model=custom model.path={path}"
+    )
 
 
 def _sentence(error: Any) -> str:

@@ -91,8 +91,9 @@ def train(config: Config) -> Path:
 
     task, problems, test = load_task(config.task, config.verify, "train", "test")
     note = config.algorithm.check(problems)
-    if note and configuration.rank() == 0:
-        print(note)
+    for said in (note, configuration.laboratory(config)):
+        if said and configuration.rank() == 0:
+            print(said)
     forgetting = config.forgetting
     second, exam = load_task(forgetting.task, config.verify, "test") if forgetting.every else (None, [])
     stream = Stream(
