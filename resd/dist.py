@@ -12,10 +12,15 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from transformers import utils
 
 from resd.types import UserError
 
 T = TypeVar("T")
+
+# Asked for by speculative decoding alone, which nothing here does; where it is installed, every process that joins
+# would start seconds later.
+utils.is_sklearn_available = lambda: False
 
 
 @contextmanager
