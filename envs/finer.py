@@ -20,8 +20,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from envs import rows
-from envs.answers import tagged
+from resd.envs import rows
+from resd.envs.answers import tagged
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 

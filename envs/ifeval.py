@@ -30,8 +30,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from envs import rows
-from envs.answers import spoken
+from resd.envs import rows
+from resd.envs.answers import spoken
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -52,7 +52,7 @@ class IFEval:
 
     def __init__(self, source: str = "hf") -> None:
         if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
-            raise UserError(f"task ifeval needs {', '.join(missing)}: run pip install 'resd[ifeval]'")
+            raise UserError(f"task ifeval needs {', '.join(missing)}: run pip install 'lm-eval[ifeval]<0.5' pyarrow")
         self.source = rows.check_source(source, "hf")
 
     def problems(self, split: Split) -> list[Problem]:

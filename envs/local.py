@@ -25,7 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from envs import rows
+from resd.envs import rows
 from resd.task import Split, scalar
 from resd.types import Messages, Problem, UserError, Verdict
 

@@ -1,8 +1,8 @@
 """Be the policy: answer one problem of a task at a terminal, and read what a model would be told.
 
-    python -m envs.play task=manufactoria problem=has-ordered-201
-    python -m envs.play task=manufactoria problem=3 split=train family=compr feedback=official
-    python -m envs.play task=package.module:MyTask
+    python -m resd.envs.play task=manufactoria problem=has-ordered-201
+    python -m resd.envs.play task=manufactoria problem=3 split=train family=compr feedback=official
+    python -m resd.envs.play task=package.module:MyTask
 
 Shows the prompt, reads an answer of any number of lines up to a line with a single dot or the end of the input, judges
 it as a model's whole response is judged, shows score and feedback, and asks again until the answer is right or empty.
@@ -18,11 +18,12 @@ from typing import Any, TextIO
 
 import yaml
 
-import envs
+import resd
+from resd import envs
 from resd.task import Split, Task
 from resd.types import Problem, UserError, Verdict
 
-CONF = Path(__file__).resolve().parent.parent / "conf" / "task"
+CONF = Path(resd.__file__).parent / "conf" / "task"
 _OPEN = ("${", "???")  # how values begin that only a run or its user can fill in
 
 

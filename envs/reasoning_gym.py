@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Literal, get_args
 
-from envs.answers import tagged
+from resd.envs.answers import tagged
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -160,7 +160,7 @@ def _dataset(name: str, settings: str, size: int = 1, seed: int = 0) -> Any:
         import reasoning_gym
         from reasoning_gym.factory import DATASETS
     except ImportError:
-        raise UserError("task=reasoning_gym needs its package: run pip install 'resd[reasoning-gym]'") from None
+        raise UserError("task=reasoning_gym needs its package: run pip install 'reasoning-gym<0.2'") from None
     if name not in DATASETS:
         near = ", ".join(difflib.get_close_matches(name, DATASETS, n=3, cutoff=0.4)) or "leg_counting"
         raise UserError(f"datasets: {name!r} is none of the {len(DATASETS)} there are; write another, such as {near}")

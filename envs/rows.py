@@ -44,7 +44,7 @@ def read_hub(name: str, split: str, revision: str | None = None) -> Any:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise UserError("source=hf needs the package datasets: run pip install 'resd[hub]'") from None
+        raise UserError("source=hf needs the package datasets: run pip install datasets") from None
     try:
         return load_dataset(name, split=split, revision=revision)
     except Exception as error:  # offline, renamed, not permitted: the library has an exception for each

@@ -38,7 +38,8 @@ from resd.settings import (
 )
 from resd.types import UserError
 
-CONF = ROOT / "conf"
+CONF = ROOT / "resd" / "conf"
+NANO = ROOT / "resd" / "model" / "nano"
 CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -56,7 +57,7 @@ def _ancestor(algorithm: str) -> str:
     return _ancestor(base) if base else algorithm
 
 
-def _auto_dtype(device: str) -> str:
+def auto_dtype(device: str) -> str:
     """What computes fastest: bfloat16 on a GPU, and on a CPU that has instructions for it (else it is very slow)."""
     if device != "cpu":
         return "bfloat16"
@@ -68,7 +69,7 @@ def _auto_dtype(device: str) -> str:
 
 
 OmegaConf.register_new_resolver("ancestor", _ancestor, replace=True)
-OmegaConf.register_new_resolver("auto_dtype", _auto_dtype, replace=True)
+OmegaConf.register_new_resolver("auto_dtype", auto_dtype, replace=True)
 # How a task asks: models of every size but the laboratory's get the whole text.
 OmegaConf.register_new_resolver("asks", lambda style: "compact" if style == "compact" else "full", replace=True)
 
@@ -161,6 +162,17 @@ def validate(composed: DictConfig) -> Config:
         raise UserError(str(error).splitlines()[0]) from None
     except ValidationError as error:
         raise UserError("; ".join(_sentence(e) for e in error.errors())) from None
+
+
+def laboratory(config: Config) -> str | None:
+    """What is to be said where another model is treated as nano, whose settings are the default."""
+    path = config.model.path
+    if config.model.prompts != "compact" or files.alike(Path(path), NANO):
+        return None
+    return (
+        f"warning: model.path={path} is not nano, and has the settings of model=nano: compact prompts and "
+        f"optimizer.lr={config.optimizer.lr:g}, which ruin a pretrained model; write model=custom model.path={path}"
+    )
 
 
 def _sentence(error: Any) -> str:

@@ -91,8 +91,9 @@ def train(config: Config) -> Path:
 
     task, problems, test = load_task(config.task, config.verify, "train", "test")
     note = config.algorithm.check(problems)
-    if note and configuration.rank() == 0:
-        print(note)
+    for said in (note, configuration.laboratory(config)):
+        if said and configuration.rank() == 0:
+            print(said)
     forgetting = config.forgetting
     second, exam = load_task(forgetting.task, config.verify, "test") if forgetting.every else (None, [])
     stream = Stream(
@@ -125,7 +126,7 @@ def train(config: Config) -> Path:
 
 def load_task(settings: TaskSettings, verify: VerifySettings, *splits: Split) -> tuple[Any, ...]:
     """The task and its problems of each split, once its judge has told known-good from known-bad answers."""
-    import envs
+    from resd import envs
     from resd.verify import examine
 
     task = envs.load(settings.name, **settings.options)

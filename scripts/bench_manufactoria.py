@@ -12,9 +12,9 @@ import json
 import time
 from collections.abc import Callable
 
-from envs.manufactoria import grade, parse, solution
-from envs.manufactoria.problems import all_problems, goal_of
-from envs.manufactoria.strict import grade_strictly, rounds
+from resd.envs.manufactoria import grade, parse, solution
+from resd.envs.manufactoria.problems import all_problems, goal_of
+from resd.envs.manufactoria.strict import grade_strictly, rounds
 
 LOOPING = """```
 START start:

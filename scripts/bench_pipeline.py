@@ -27,8 +27,7 @@ from hydra import compose, initialize_config_dir
 from rich.progress import track
 from torch import Tensor
 
-import envs
-from resd import dist
+from resd import dist, envs
 from resd.config import CONF, validate
 from resd.engine.base import More
 from resd.engine.fused import FusedDecoder

@@ -56,7 +56,7 @@ def _from_gguf(path: Path, folder: Path) -> None:
     if not path.is_file():
         raise UserError(f"{path} is not there: give the path of a GGUF file")
     if importlib.util.find_spec("gguf") is None:
-        raise UserError("a GGUF file needs the package gguf: run pip install 'resd[gguf]'")
+        raise UserError("a GGUF file needs the package gguf: run pip install gguf")
     _save(*_read(str(path.parent), gguf_file=path.name), folder)
 
 

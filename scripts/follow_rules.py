@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import envs
-from envs.house_style.rules import RULES
-from envs.house_style.task import stated
+from resd import envs
 from resd.engine.transformers import TransformersEngine
+from resd.envs.house_style.rules import RULES
+from resd.envs.house_style.task import stated
 from resd.model.chat import Chat
 from resd.model.load import load_model
 from resd.settings import ModelSettings

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.bouncingsim import BouncingSim, simulate
-from envs.bouncingsim.scenes import LEVELS, TIMES, draw, draw_split, is_steady, mean_distance
-from envs.bouncingsim.simulator import Contact, Scene, trace
+from resd.envs.bouncingsim import BouncingSim, simulate
+from resd.envs.bouncingsim.scenes import LEVELS, TIMES, draw, draw_split, is_steady, mean_distance
+from resd.envs.bouncingsim.simulator import Contact, Scene, trace
 from resd.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -231,7 +231,7 @@ def scale(facts: dict[str, Any], factor: float) -> dict[str, Any]:
 
 
 def test_scenes_do_not_depend_on_the_hash_seed() -> None:
-    code = "from envs.bouncingsim.scenes import draw; print(draw('medium', 'x'))"
+    code = "from resd.envs.bouncingsim.scenes import draw; print(draw('medium', 'x'))"
     for hash_seed in ("0", "4242"):
         environment = os.environ | {"PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

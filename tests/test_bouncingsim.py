@@ -12,13 +12,13 @@ from bouncing_programs import FLAGS, fenced, program
 from hydra import compose, initialize_config_dir
 from torch.distributed.device_mesh import DeviceMesh
 
-import envs
-from envs.bouncingsim import BouncingSim
-from envs.bouncingsim.grade import Case, Result, extract
-from envs.bouncingsim.rows import from_facts, parse_assertion
-from envs.bouncingsim.scenes import TIMES, draw
-from envs.bouncingsim.simulator import trace
+from resd import envs
 from resd.config import CONF, Config, validate
+from resd.envs.bouncingsim import BouncingSim
+from resd.envs.bouncingsim.grade import Case, Result, extract
+from resd.envs.bouncingsim.rows import from_facts, parse_assertion
+from resd.envs.bouncingsim.scenes import TIMES, draw
+from resd.envs.bouncingsim.simulator import trace
 from resd.task import Task
 from resd.train import train
 from resd.types import Problem, UserError, Verdict

@@ -156,3 +156,33 @@ def test_a_preset_has_its_objective_whatever_a_model_is_tuned_to(algorithm: str,
     assert small.objective == large.objective
     assert small.teacher == large.teacher
     assert load("model=qwen2_5_0_5b", f"algorithm={algorithm}").algorithm.objective.divergence == "forward_kl"
+
+
+def test_a_model_of_ones_own_has_settings_of_pretrained_ones() -> None:
+    settings = load("model=custom", "model.path=org/name", "task=manufactoria")
+    assert (settings.optimizer.lr, settings.optimizer.warmup) == (1e-6, 10)
+    assert (settings.model.prompts, settings.model.output_format) == ("full", "json")
+    assert not settings.model.enable_thinking
+    assert settings.task.options["prompt"] == "full"
+    assert settings.model.max_prompt + settings.rollout.max_response <= 8192
+    assert config.laboratory(settings) is None
+    with pytest.raises(UserError, match=r"^model\.path has no value: set it$"):
+        load("model=custom")
+
+
+def test_another_model_under_the_settings_of_nano_is_announced(tiny_model: Path, tmp_path: Path) -> None:
+    assert config.laboratory(load()) is None
+    continued = tmp_path / "continued"  # a checkpoint of nano, which may say more of itself
+    continued.mkdir()
+    described = json.loads((config.NANO / "config.json").read_text())
+    (continued / "config.json").write_text(json.dumps(described | {"dtype": "float32"}))
+    assert config.laboratory(load(f"model.path={continued}")) is None
+    for path in (str(tiny_model), "org/name"):
+        said = config.laboratory(load(f"model.path={path}"))
+        assert said is not None
+        assert said.endswith(
+            f"optimizer.lr=0.0003, which ruin a pretrained model; write model=custom model.path={path}"
+        )
+    assert config.laboratory(load("model.path=org/name", "model=qwen3_0_6b")) is None
+    (continued / "config.json").write_text("{")
+    assert config.laboratory(load(f"model.path={continued}")) is not None

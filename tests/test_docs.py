@@ -23,7 +23,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the code, into which the page writes its files."""
     folder = tmp_path_factory.mktemp("project")
     for part in ("resd", "envs", "conf"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "nano", "nltk_data"))
+        ignore = shutil.ignore_patterns("__pycache__", "nano", "nltk_data")
+        shutil.copytree(ROOT / part, folder / part, symlinks=True, ignore=ignore)
     for language, text in BLOCKS:
         if language == "toml":
             install(folder, tomllib.loads(text))
@@ -68,7 +69,7 @@ def train(project: Path, line: str, model: Path, run_dir: Path) -> None:
 def test_the_page_has_nothing_that_is_not_run() -> None:
     assert len(BLOCKS) * 2 == len(re.findall(r"^```", PAGE, re.MULTILINE))
     assert {language for language, _ in BLOCKS} == {"json", "python", "yaml", "toml", "sh"}
-    assert len(commands("envs.play")) + len(commands("resd.train")) == sum(
+    assert len(commands("resd.envs.play")) + len(commands("resd.train")) == sum(
         text.count("\n") for language, text in BLOCKS if language == "sh"
     )
 
@@ -79,7 +80,7 @@ def test_twenty_lines_are_enough() -> None:
     assert len(code) <= 20
 
 
-@pytest.mark.parametrize("line", commands("envs.play"))
+@pytest.mark.parametrize("line", commands("resd.envs.play"))
 def test_the_games_run(project: Path, line: str) -> None:
     assert "attempt 1: failed" in execute(project, line)
 

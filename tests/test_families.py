@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from command import train
 from test_learner import DISTIL, HARDWARE, LOSS, OPTIMIZER
 from test_shard import settings
 from torch.distributed.device_mesh import DeviceMesh
@@ -135,3 +136,15 @@ def test_learner_engine_and_checkpoint_agree_with_hugging_face(family: str, mesh
     write_model(tmp_path / "saved", after, learner.policy.lm, SimpleNamespace(tokenizer=tiny.tokenizer()))  # type: ignore[arg-type]
     assert close(learner.logprobs(samples), theirs(tmp_path / "saved", samples), 1e-4)
     assert not close(learner.logprobs(samples), exact, 1e-4)
+
+
+def test_a_model_of_ones_own_trains_and_a_path_alone_is_announced(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = ["task=custom", "task.name=verifier_tasks:Echo", "steps=1", "on_empty=warn", f"model.path={tiny_model}"]
+    own = train(capfd, *words, "model=custom", "model.max_prompt=3500", f"run_dir={tmp_path / 'own'}")
+    assert own.status == 0, own.err
+    assert "update 1/1" in own.out
+    assert "warning: model.path" not in own.out
+    alone = train(capfd, *words, f"run_dir={tmp_path / 'alone'}")
+    assert f"write model=custom model.path={tiny_model}" in alone.out

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from test_train import SMALL, finish, metrics
 from torch.distributed.device_mesh import DeviceMesh
 
-import envs
-from envs import finer
-from envs.finer import Batch, Entity, FeedbackKind, Finer, grade, make_batches
+from resd import envs
 from resd.config import CONF, validate
+from resd.envs import finer
+from resd.envs.finer import Batch, Entity, FeedbackKind, Finer, grade, make_batches
 from resd.task import Task
 from resd.train import train
 from resd.types import UserError

@@ -5,8 +5,8 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import envs
-from envs.house_style.rules import RULES
+from resd import envs
+from resd.envs.house_style.rules import RULES
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "scripts"))
 from follow_rules import answer, asked, table

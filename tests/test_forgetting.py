@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from test_train import of_kind, run
 from torch.distributed.device_mesh import DeviceMesh
 
-import envs
-from envs.manufactoria import task as manufactoria
+from resd import envs
+from resd.envs.manufactoria import task as manufactoria
 from resd.measure.evaluation import scores, summarise
 from resd.measure.forgetting import difference
 from resd.report.html import write_report

@@ -10,11 +10,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import envs
-from envs.house_style import offices
-from envs.house_style.offices import SIZES, items
-from envs.house_style.rules import LOOKS, ORDER, RULES, Number, kept, message, says
-from envs.house_style.task import MARKS, MAX_CHARS, belongs, draw
+from resd import envs
+from resd.envs.house_style import offices
+from resd.envs.house_style.offices import SIZES, items
+from resd.envs.house_style.rules import LOOKS, ORDER, RULES, Number, kept, message, says
+from resd.envs.house_style.task import MARKS, MAX_CHARS, belongs, draw
 from resd.types import Problem, UserError, Verdict
 
 SETS = [f"{kind}:{number}" for kind in ("dev", "report") for number in range(8)]

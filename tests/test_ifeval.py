@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from test_train import SMALL, finish, metrics, of_kind, run
 from torch.distributed.device_mesh import DeviceMesh
 
-import envs
+from resd import envs
 from resd.config import CONF, validate
 from resd.task import Task
 from resd.train import train
@@ -52,7 +52,7 @@ def judge(response: str, id: str, truncated: bool = False, **arguments: Any) -> 
 
 @needs_library
 def test_the_self_test_knows_every_check() -> None:
-    from envs.ifeval import KNOWN, verifier
+    from resd.envs.ifeval import KNOWN, verifier
 
     assert sorted(name for name, *_ in KNOWN) == sorted(verifier().instructions_registry.INSTRUCTION_DICT)
     envs.load("ifeval").self_test()
@@ -63,7 +63,7 @@ def test_missing_sentences_are_found_out(monkeypatch: pytest.MonkeyPatch) -> Non
     """Without nltk's data a check raises, which counts as not followed: only the self-test tells."""
     import nltk
 
-    from envs.ifeval import verifier
+    from resd.envs.ifeval import verifier
 
     util = verifier().instructions_registry.instructions.instructions_util
     monkeypatch.setattr(nltk.data, "path", [])
@@ -82,7 +82,8 @@ def test_nothing_is_fetched(tmp_path: Path) -> None:
         "import socket\n"
         "def refuse(*_, **__): raise SystemExit('a connection was tried')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
-        "import sys, envs\n"
+        "import sys\n"
+        "from resd import envs\n"
         "envs.load('ifeval').self_test()\n"
         "print([name for name in ('datasets', 'torch') if name in sys.modules])\n"
     )
@@ -174,7 +175,7 @@ def test_keys_and_files(tmp_path: Path) -> None:
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", _without("langdetect", importlib.util.find_spec))
-    with pytest.raises(UserError, match=r"langdetect.*pip install 'resd\[ifeval\]'"):
+    with pytest.raises(UserError, match=r"langdetect.*pip install 'lm-eval\[ifeval\]<0.5'"):
         envs.load("ifeval")
 
 

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from test_train import metrics, of_kind
 from torch.distributed.device_mesh import DeviceMesh
 
-import envs
+from resd import envs
 from resd.config import CONF, validate
 from resd.task import Task
 from resd.train import train

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.manufactoria import ParseError, Program, extract, grade, parse
-from envs.manufactoria.feedback import official_selection
-from envs.manufactoria.grade import run_cases
-from envs.manufactoria.program import PAINTED, PULLED
-from envs.manufactoria.suite import case
+from resd.envs.manufactoria import ParseError, Program, extract, grade, parse
+from resd.envs.manufactoria.feedback import official_selection
+from resd.envs.manufactoria.grade import run_cases
+from resd.envs.manufactoria.program import PAINTED, PULLED
+from resd.envs.manufactoria.suite import case
 
 DATA = Path(__file__).resolve().parents[2] / "shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data is not there")

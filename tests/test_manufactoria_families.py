@@ -18,17 +18,23 @@ from hypothesis import strategies as st
 from test_local import train_on
 from torch.distributed.device_mesh import DeviceMesh
 
-import envs
-from envs.manufactoria import Manufactoria, grade, parse, solution
-from envs.manufactoria.families import RULES, Rule, read, solve
-from envs.manufactoria.families.cases import draw_cases
-from envs.manufactoria.families.machine import assemble
-from envs.manufactoria.families.numbers import NumericalComparison, NumericalMaxMin, NumericalOperation, digits, value
-from envs.manufactoria.families.patterns import RegexPattern, RegexSameNumber
-from envs.manufactoria.families.sequences import EndsWith, NotContains, PrependSequence, StartsWith
-from envs.manufactoria.families.sets import SETS, TIERS, split_problems, tiers
-from envs.manufactoria.problems import rule_of
-from envs.manufactoria.strict import grade_strictly, rounds
+from resd import envs
+from resd.envs.manufactoria import Manufactoria, grade, parse, solution
+from resd.envs.manufactoria.families import RULES, Rule, read, solve
+from resd.envs.manufactoria.families.cases import draw_cases
+from resd.envs.manufactoria.families.machine import assemble
+from resd.envs.manufactoria.families.numbers import (
+    NumericalComparison,
+    NumericalMaxMin,
+    NumericalOperation,
+    digits,
+    value,
+)
+from resd.envs.manufactoria.families.patterns import RegexPattern, RegexSameNumber
+from resd.envs.manufactoria.families.sequences import EndsWith, NotContains, PrependSequence, StartsWith
+from resd.envs.manufactoria.families.sets import SETS, TIERS, split_problems, tiers
+from resd.envs.manufactoria.problems import rule_of
+from resd.envs.manufactoria.strict import grade_strictly, rounds
 from resd.types import Problem, UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -196,7 +202,7 @@ def test_a_family_is_split_as_its_set_is() -> None:
 
 def test_problems_do_not_depend_on_the_hash_seed() -> None:
     program = (
-        "import hashlib; from envs.manufactoria.families.sets import split_problems;"
+        "import hashlib; from resd.envs.manufactoria.families.sets import split_problems;"
         "print(hashlib.sha256(repr([split_problems('all', s) for s in ('train', 'test')]).encode()).hexdigest())"
     )
     done = subprocess.run(

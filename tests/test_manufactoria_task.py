@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-import envs
-from envs.manufactoria import Manufactoria, grade, parse, solution
-from envs.manufactoria.goal import FAMILIES, Goal
-from envs.manufactoria.problems import all_problems, goal_of, split_problems
-from envs.manufactoria.strict import grade_strictly, rounds
+from resd import envs
+from resd.envs.manufactoria import Manufactoria, grade, parse, solution
+from resd.envs.manufactoria.goal import FAMILIES, Goal
+from resd.envs.manufactoria.problems import all_problems, goal_of, split_problems
+from resd.envs.manufactoria.strict import grade_strictly, rounds
 from resd.task import Task
 from resd.types import Problem, UserError
 
@@ -107,7 +107,7 @@ def test_the_seed_changes_cases_and_nothing_else() -> None:
 
 def test_problems_do_not_depend_on_the_hash_seed() -> None:
     program = (
-        "import hashlib; from envs.manufactoria.problems import split_problems;"
+        "import hashlib; from resd.envs.manufactoria.problems import split_problems;"
         "print(hashlib.sha256(repr([split_problems(s) for s in ('train', 'test')]).encode()).hexdigest())"
     )
     here = hashlib.sha256(repr([split_problems("train"), split_problems("test")]).encode()).hexdigest()
@@ -234,7 +234,7 @@ def test_the_prompt_says_when_the_output_counts() -> None:
 
 
 def test_the_docstring_shows_a_correct_program() -> None:
-    import envs.manufactoria as package
+    import resd.envs.manufactoria as package
 
     _, criteria, rest = (package.__doc__ or "").split("\n    ", 2)
     program = "\n".join(
@@ -371,5 +371,5 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         Manufactoria("hf").problems("train")
     assert asked == [("manufactoria/has_test", "train"), ("manufactoria/has_train", "train")]
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(UserError, match=r"source=hf needs the package datasets: run pip install 'resd\[hub\]'"):
+    with pytest.raises(UserError, match=r"source=hf needs the package datasets: run pip install datasets"):
         Manufactoria("hf").problems("train")

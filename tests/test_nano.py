@@ -22,12 +22,12 @@ from nano.documents import SHARES, Writer, failed_attempt, lesson, playbook_for 
 from nano.judge import first_broken, judge  # noqa: E402
 from nano.programs import MAX_STATES, Curriculum, build, damage, states  # noqa: E402
 
-from envs.manufactoria.goal import FAMILIES, goals  # noqa: E402
-from envs.manufactoria.grade import grade  # noqa: E402
-from envs.manufactoria.parser import ParseError, parse  # noqa: E402
-from envs.manufactoria.suite import draw_cases  # noqa: E402
 from resd.context.formats import LinesFormat  # noqa: E402
 from resd.context.playbook import SECTIONS  # noqa: E402
+from resd.envs.manufactoria.goal import FAMILIES, goals  # noqa: E402
+from resd.envs.manufactoria.grade import grade  # noqa: E402
+from resd.envs.manufactoria.parser import ParseError, parse  # noqa: E402
+from resd.envs.manufactoria.suite import draw_cases  # noqa: E402
 
 DIALECTS = st.builds(Dialect, st.tuples(*[st.integers(0, 1)] * len(FORMS)))
 

@@ -11,7 +11,7 @@ from test_local import write
 from test_train import SMALL, of_kind, run
 from torch.distributed.device_mesh import DeviceMesh
 
-import envs
+from resd import envs
 from resd.algorithms.opsd import Settings
 from resd.config import CONF, validate
 from resd.context.formats import JsonFormat

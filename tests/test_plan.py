@@ -21,11 +21,10 @@ from resd.engine.fused import FusedDecoder
 from resd.engine.transformers import TransformersEngine
 from resd.model.shard import local_tensors
 from resd.plan import GB, Room, Shape, check, estimate, longest_prompt, main_memory
+from resd.plan import __main__ as script
 from resd.types import UserError
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "scripts"))
-import plan as script  # noqa: E402
 
 SMALL = {"vocab_size": 128, "num_attention_heads": 4, "tie_word_embeddings": True}
 

@@ -1,4 +1,4 @@
-"""`python -m envs.play`: a person in the place of the policy."""
+"""`python -m resd.envs.play`: a person in the place of the policy."""
 
 import os
 import subprocess
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from envs.manufactoria import solution
-from envs.manufactoria.families.sets import split_problems
-from envs.manufactoria.problems import split_problems as has_problems
+from resd.envs.manufactoria import solution
+from resd.envs.manufactoria.families.sets import split_problems
+from resd.envs.manufactoria.problems import split_problems as has_problems
 
 HERE = Path(__file__).parent
 
@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 def played(typed: str, *arguments: str, status: int = 0, path: Path = HERE) -> str:
     """What is shown to someone who types this; `path` is where Python looks for modules besides the project."""
     done = subprocess.run(
-        [sys.executable, "-m", "envs.play", *arguments],
+        [sys.executable, "-m", "resd.envs.play", *arguments],
         input=typed,
         env={**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{HERE.parent}"},
         capture_output=True,
@@ -77,7 +77,7 @@ def test_a_broken_verifier_loses_an_attempt_and_not_the_game() -> None:
 
 
 def test_help() -> None:
-    assert "python -m envs.play task=manufactoria" in played("", "--help")
+    assert "python -m resd.envs.play task=manufactoria" in played("", "--help")
 
 
 @pytest.mark.parametrize(

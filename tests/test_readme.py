@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_families import FAMILIES
 from test_train import SMALL, environment, finish
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +46,12 @@ def test_the_sweep_runs_every_job(tiny_model: Path, tmp_path: Path) -> None:
         ]
     )
     assert sorted(path.parent.name for path in tmp_path.glob("*/metrics.jsonl")) == ["jsd", "reverse_kl"]
+
+
+def test_the_families_are_those_of_the_test() -> None:
+    listed = re.search(r"what transformers computes: (.*?)\. ", README)
+    assert listed is not None
+    assert [word.split(" (")[0] for word in listed[1].split(", ")] == list(FAMILIES)
 
 
 @pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\((?!http)([^)#]+)", README))))

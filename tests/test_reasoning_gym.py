@@ -8,8 +8,8 @@ import pytest
 from test_local import train_on
 from torch.distributed.device_mesh import DeviceMesh
 
-import envs
-from envs.reasoning_gym import HASH_DEPENDENT, ReasoningGym
+from resd import envs
+from resd.envs.reasoning_gym import HASH_DEPENDENT, ReasoningGym
 from resd.task import Task
 from resd.types import UserError
 

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from envs.sandbox import Outcome, Sandbox, call, client, layers
-from envs.sandbox.client import KERNEL_LAYERS
+from resd.envs.sandbox import Outcome, Sandbox, call, client, layers
+from resd.envs.sandbox.client import KERNEL_LAYERS
 from resd.types import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -402,7 +402,7 @@ said = os.open({str(tmp_path / "said")!r}, os.O_CREAT | os.O_WRONLY)
 os.dup2(said, 10)
 os.close(said)
 {before}
-from envs.sandbox import call
+from resd.envs.sandbox import call
 outcomes = call("import os\\ndef f(x): return x if x < 3 else os._exit(4)", "f", [1, 2, 3], 60.0)
 os.write(10, repr([(outcome.value, outcome.detail[-13:]) for outcome in outcomes]).encode())
 """
@@ -414,7 +414,7 @@ os.write(10, repr([(outcome.value, outcome.detail[-13:]) for outcome in outcomes
 def test_nothing_is_left_when_the_asking_process_is_killed() -> None:
     program = """
 import sys
-from envs.sandbox import Sandbox
+from resd.envs.sandbox import Sandbox
 sandbox = Sandbox()
 print(sandbox.process.pid, flush=True)
 sandbox.call("def f(x):\\n    while True: pass", "f", [1], 60.0)

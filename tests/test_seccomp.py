@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from envs.sandbox import kernel
+from resd.envs.sandbox import kernel
 
 
 def decide(machine: str, audit: int, number: int, arguments: tuple[int, ...] = (0,) * 6) -> int:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from envs.answers import spoken, tagged
+from resd.envs.answers import spoken, tagged
 from resd.thinking import after_thinking, cut_in_thinking, strip_thinking
 
 PIECES = st.lists(st.sampled_from(["<think>", "</think>", "a", "\n", "<", "think>", "<answer>", "</answer>"]))

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Literal
 
-from envs.bouncingsim.grade import FUNCTION, Case, Result
-from envs.bouncingsim.simulator import Facts, Scene, trace
+from resd.envs.bouncingsim.grade import FUNCTION, Case, Result
+from resd.envs.bouncingsim.simulator import Facts, Scene, trace
 
 FeedbackKind = Literal["full", "official", "compact"]
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from math import dist
 from typing import Any, Literal
 
-from envs import sandbox
-from envs.bouncingsim.simulator import Facts
-from envs.sandbox import Outcome
+from resd.envs import sandbox
+from resd.envs.bouncingsim.simulator import Facts
+from resd.envs.sandbox import Outcome
 
 RewardKind = Literal["sparse", "dense"]
 FUNCTION = "predict_position"

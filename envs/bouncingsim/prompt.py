@@ -7,7 +7,7 @@ physics tells these as well, for use where comparing with published results does
 
 from typing import Literal
 
-from envs.bouncingsim.simulator import Facts
+from resd.envs.bouncingsim.simulator import Facts
 
 PromptKind = Literal["full", "compact"]
 Physics = Literal["hinted", "stated"]

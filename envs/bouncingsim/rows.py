@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import Any
 
-from envs import rows
-from envs.bouncingsim.grade import FUNCTION, TOLERANCE, Case
-from envs.bouncingsim.scenes import TIMES
-from envs.bouncingsim.simulator import Facts, simulate
+from resd.envs import rows
+from resd.envs.bouncingsim.grade import FUNCTION, TOLERANCE, Case
+from resd.envs.bouncingsim.scenes import TIMES
+from resd.envs.bouncingsim.simulator import Facts, simulate
 from resd.task import Split
 from resd.types import Problem, UserError
 

@@ -13,7 +13,7 @@ from math import cos, dist, hypot, pi, sin
 from random import Random
 from typing import Any
 
-from envs.bouncingsim.simulator import Facts, simulate
+from resd.envs.bouncingsim.simulator import Facts, simulate
 from resd.task import Split
 
 TIMES = tuple(round(0.1 * number, 1) for number in range(1, 16))

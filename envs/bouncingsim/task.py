@@ -2,15 +2,15 @@
 
 from typing import Literal, get_args
 
-from envs import sandbox
-from envs.bouncingsim import feedback as explain
-from envs.bouncingsim.feedback import FeedbackKind
-from envs.bouncingsim.grade import FUNCTION, RewardKind, extract, run
-from envs.bouncingsim.prompt import Physics, PromptKind, ask
-from envs.bouncingsim.rows import from_facts, from_file, from_hub
-from envs.bouncingsim.scenes import LEVELS, draw_split
-from envs.bouncingsim.simulator import Facts
-from envs.rows import check_source
+from resd.envs import sandbox
+from resd.envs.bouncingsim import feedback as explain
+from resd.envs.bouncingsim.feedback import FeedbackKind
+from resd.envs.bouncingsim.grade import FUNCTION, RewardKind, extract, run
+from resd.envs.bouncingsim.prompt import Physics, PromptKind, ask
+from resd.envs.bouncingsim.rows import from_facts, from_file, from_hub
+from resd.envs.bouncingsim.scenes import LEVELS, draw_split
+from resd.envs.bouncingsim.simulator import Facts
+from resd.envs.rows import check_source
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 

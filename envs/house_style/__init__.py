@@ -1,6 +1,6 @@
 """Short pieces of office work in a house style that nobody states. See `task`."""
 
-from envs.house_style.task import HouseStyle
+from resd.envs.house_style.task import HouseStyle
 
 load = HouseStyle
 

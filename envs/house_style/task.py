@@ -1,6 +1,6 @@
 """House style: short pieces of office work whose replies obey rules that nobody states, and a linter that complains.
 
-    python -m envs.play task=house_style
+    python -m resd.envs.play task=house_style
 
 A reply passes if it says what is asked and keeps every rule; both are reported (`content`, `style`). Which rules there
 are depends on `rules`: `dev:N` for development, `report:N` for results. A set of rules belongs to one of the two for
@@ -13,9 +13,9 @@ import re
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from envs.answers import spoken
-from envs.house_style.offices import Item, items
-from envs.house_style.rules import LOOKS, RULES, Rule, Slot, kept, says
+from resd.envs.answers import spoken
+from resd.envs.house_style.offices import Item, items
+from resd.envs.house_style.rules import LOOKS, RULES, Rule, Slot, kept, says
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 

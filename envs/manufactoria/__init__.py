@@ -33,11 +33,11 @@ Better than the original, and on by default: feedback that keeps the end of a tr
 request: a judge that goes beyond the test cases (`strict`).
 """
 
-from envs.manufactoria.grade import extract, grade
-from envs.manufactoria.parser import ParseError, parse
-from envs.manufactoria.problems import solution
-from envs.manufactoria.program import Program, Trace
-from envs.manufactoria.task import Manufactoria
+from resd.envs.manufactoria.grade import extract, grade
+from resd.envs.manufactoria.parser import ParseError, parse
+from resd.envs.manufactoria.problems import solution
+from resd.envs.manufactoria.program import Program, Trace
+from resd.envs.manufactoria.task import Manufactoria
 
 load = Manufactoria
 

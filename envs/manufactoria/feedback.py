@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from envs.manufactoria.parser import ParseError
-from envs.manufactoria.program import Program, Trace
+from resd.envs.manufactoria.parser import ParseError
+from resd.envs.manufactoria.program import Program, Trace
 
 FeedbackKind = Literal["full", "official", "compact"]
 

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from envs.manufactoria import feedback as explain
-from envs.manufactoria.feedback import Failure, FeedbackKind
-from envs.manufactoria.parser import ParseError, parse
-from envs.manufactoria.program import Program
+from resd.envs.manufactoria import feedback as explain
+from resd.envs.manufactoria.feedback import Failure, FeedbackKind
+from resd.envs.manufactoria.parser import ParseError, parse
+from resd.envs.manufactoria.program import Program
 from resd.types import Verdict
 
 RewardKind = Literal["sparse", "dense"]

@@ -8,7 +8,7 @@ backticks is dropped. The first error wins, node by node; what concerns the whol
 import re
 from functools import lru_cache
 
-from envs.manufactoria.program import PAINTED, PULLED, Node, Program
+from resd.envs.manufactoria.program import PAINTED, PULLED, Node, Program
 
 _HEADER = re.compile(rf"({'|'.join(['START', 'END', *PULLED, *PAINTED])})\s+(\w+)(:?)\s*(?:#.*)?", re.DOTALL)
 _ROUTE = re.compile(r"(?:\[(R|B|Y|G|EMPTY)\]|(NEXT))\s+(\w+)\s*(?:#.*)?", re.DOTALL)

@@ -8,9 +8,9 @@ problems fell on which side is a reconstruction. Test cases are drawn afresh (se
 from functools import cache
 from random import Random
 
-from envs.manufactoria.families import Rule, read, solve
-from envs.manufactoria.goal import FAMILIES, Goal, goals
-from envs.manufactoria.suite import draw_cases
+from resd.envs.manufactoria.families import Rule, read, solve
+from resd.envs.manufactoria.goal import FAMILIES, Goal, goals
+from resd.envs.manufactoria.suite import draw_cases
 from resd.task import Split
 from resd.types import Problem, UserError
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from envs import rows
+from resd.envs import rows
 from resd.task import Split
 from resd.types import Problem, UserError
 
@@ -29,7 +29,7 @@ def read_hub(split: Split, sets: Sequence[str] = ("has",)) -> list[Problem]:
     try:
         from datasets import load_dataset
     except ImportError:
-        raise UserError("source=hf needs the package datasets: run pip install 'resd[hub]'") from None
+        raise UserError("source=hf needs the package datasets: run pip install datasets") from None
     problems: dict[str, Problem] = {}
     for name in (f"manufactoria/{set_}_{split}" for set_ in sets):
         try:

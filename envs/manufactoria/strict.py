@@ -12,12 +12,12 @@ from functools import cache, lru_cache
 from itertools import product
 from random import Random
 
-from envs.manufactoria.families import Rule
-from envs.manufactoria.families.cases import record
-from envs.manufactoria.feedback import Failure, FeedbackKind
-from envs.manufactoria.goal import COLOURS, Goal
-from envs.manufactoria.grade import RewardKind, judge
-from envs.manufactoria.program import Program
+from resd.envs.manufactoria.families import Rule
+from resd.envs.manufactoria.families.cases import record
+from resd.envs.manufactoria.feedback import Failure, FeedbackKind
+from resd.envs.manufactoria.goal import COLOURS, Goal
+from resd.envs.manufactoria.grade import RewardKind, judge
+from resd.envs.manufactoria.program import Program
 from resd.types import Verdict
 
 

@@ -10,7 +10,7 @@ from itertools import product
 from random import Random
 from typing import Any
 
-from envs.manufactoria.goal import COLOURS, Goal
+from resd.envs.manufactoria.goal import COLOURS, Goal
 
 MAX_CASES = 35
 LEAST_EACH = 3

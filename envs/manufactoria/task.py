@@ -5,15 +5,15 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, get_args
 
-from envs.manufactoria.families import RULES, sets
-from envs.manufactoria.feedback import FeedbackKind
-from envs.manufactoria.goal import FAMILIES
-from envs.manufactoria.grade import RewardKind, grade
-from envs.manufactoria.problems import rule_of, solution, split_problems
-from envs.manufactoria.prompt import PromptKind, ask
-from envs.manufactoria.rows import read_file, read_hub
-from envs.manufactoria.strict import grade_strictly
-from envs.rows import check_source
+from resd.envs.manufactoria.families import RULES, sets
+from resd.envs.manufactoria.feedback import FeedbackKind
+from resd.envs.manufactoria.goal import FAMILIES
+from resd.envs.manufactoria.grade import RewardKind, grade
+from resd.envs.manufactoria.problems import rule_of, solution, split_problems
+from resd.envs.manufactoria.prompt import PromptKind, ask
+from resd.envs.manufactoria.rows import read_file, read_hub
+from resd.envs.manufactoria.strict import grade_strictly
+from resd.envs.rows import check_source
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 

@@ -29,7 +29,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from envs.sandbox.client import Outcome, Sandbox
+from resd.envs.sandbox.client import Outcome, Sandbox
 
 __all__ = ["Outcome", "Sandbox", "call", "layers"]
 

@@ -16,14 +16,16 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from envs.sandbox.values import PACKET, plain
+import resd
+from resd.envs.sandbox.values import PACKET, plain
 from resd.types import UserError
 
 KERNEL_LAYERS = frozenset({"namespaces", "landlock", "seccomp"})
 _ENOUGH = frozenset({"namespaces", "seccomp"})  # either keeps a program from other processes of its user
-_ROOT = str(Path(__file__).resolve().parents[2])
+_ROOT = str(Path(resd.__file__).resolve().parents[1])
 _START = (
-    "import sys; sys.path.append(sys.argv[1]); import envs.sandbox.server as s; s.serve(int(sys.argv[2]), sys.argv[3:])"
+    "import sys; sys.path.append(sys.argv[1]); from resd.envs.sandbox.server import serve; "
+    "serve(int(sys.argv[2]), sys.argv[3:])"
 )
 _START_SECONDS = 20.0
 _END_SECONDS = 5.0

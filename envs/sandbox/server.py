@@ -23,8 +23,8 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, NoReturn
 
-from envs.sandbox import kernel
-from envs.sandbox.values import PACKET, plain
+from resd.envs.sandbox import kernel
+from resd.envs.sandbox.values import PACKET, plain
 
 Reply = dict[str, Any]
 OFFERED = """

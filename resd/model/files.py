@@ -12,6 +12,7 @@ from pathlib import Path
 LFS = b"version https://git-lfs"
 ZIP = b"PK\x03\x04"
 FOREIGN = ("*.gguf", "consolidated*.pth", "consolidated*.safetensors", "tf_model.h5", "*.msgpack", "*.onnx", "*.npz")
+SIZES = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers")
 # in the order in which transformers looks for them
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -26,6 +27,18 @@ def problem(folder: Path) -> str | None:
         return f"is not a model folder: it has no config.json{has}"
     read = [file for file in sorted(folder.glob("*")) if file.suffix in (".json", ".jinja", ".model", ".txt")]
     return _pointer(read)
+
+
+def alike(one: Path, other: Path) -> bool:
+    """Whether two folders hold models of one kind and size."""
+    kinds = []
+    for folder in (one, other):
+        try:
+            described = json.loads((folder / "config.json").read_text("utf-8"))
+            kinds.append([described[key] for key in SIZES])
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+    return kinds[0] == kinds[1]
 
 
 def problem_of_weights(folder: Path) -> str | None:

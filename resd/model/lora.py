@@ -30,7 +30,7 @@ def adapt(lm: Any, settings: LoraSettings, seed: int) -> Any:
     try:
         from peft import LoraConfig, get_peft_model
     except ImportError:
-        raise UserError("model.lora needs peft: pip install 'resd[lora]', or write model.lora=null") from None
+        raise UserError("model.lora needs peft: run pip install 'peft<0.22', or write model.lora=null") from None
     config = LoraConfig(r=settings.rank, lora_alpha=settings.alpha, target_modules=settings.targets)
     place = {"low_cpu_mem_usage": next(lm.parameters()).is_meta}
     try:

@@ -1,7 +1,7 @@
 """What one process of a run will hold in memory, from the shapes alone: nothing is loaded to know it.
 
 Pure functions over the sizes of a model (`shape`) and the settings of a run (`estimate`). A run compares them with the
-machine before it loads anything (`check`); `scripts/plan.py` prints them for models, devices and lengths at will.
+machine before it loads anything (`check`); `python -m resd.plan` prints them for models, devices and lengths at will.
 """
 
 from resd.plan.check import Room, check, longest_prompt, main_memory

@@ -8,7 +8,7 @@ from resd.settings.base import Fraction, Positive, Section, Url, shipped
 
 
 class TaskSettings(Section):
-    """`options` go to the task as they are (`envs.load(name, **options)`)."""
+    """`options` go to the task as they are (`resd.envs.load(name, **options)`)."""
 
     name: str
     options: dict[str, Any] = Field(default_factory=dict)

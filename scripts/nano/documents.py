@@ -17,10 +17,10 @@ from nano.dialects import FORMS, OFFICIAL, RULES, Dialect, draw, write
 from nano.judge import FENCE, LOGIC, Judgement, judge, judge_cut
 from nano.programs import Curriculum, Program, build, damage
 
-from envs.manufactoria.goal import Goal
-from envs.manufactoria.prompt import ask
 from resd.context.playbook import Playbook
 from resd.context.render import Prompts
+from resd.envs.manufactoria.goal import Goal
+from resd.envs.manufactoria.prompt import ask
 from resd.types import Problem
 
 LESSONS = {

@@ -8,11 +8,11 @@ from typing import Any
 from nano.dialects import FORMS, Dialect, write
 from nano.programs import Program
 
-from envs.manufactoria.feedback import shortest_of_each
-from envs.manufactoria.goal import Goal
-from envs.manufactoria.grade import grade, run_cases
-from envs.manufactoria.parser import ParseError, parse
-from envs.manufactoria.suite import case, draw_cases
+from resd.envs.manufactoria.feedback import shortest_of_each
+from resd.envs.manufactoria.goal import Goal
+from resd.envs.manufactoria.grade import grade, run_cases
+from resd.envs.manufactoria.parser import ParseError, parse
+from resd.envs.manufactoria.suite import case, draw_cases
 
 _CONVENTIONS = {
     "missing_colon": "colon",

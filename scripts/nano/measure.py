@@ -22,13 +22,13 @@ from rich.console import Console
 from rich.table import Table
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from envs.manufactoria.grade import extract, grade
-from envs.manufactoria.parser import ParseError, parse
-from envs.manufactoria.problems import all_problems, goal_of
 from resd.context.formats import LinesFormat
 from resd.context.playbook import Playbook
 from resd.context.render import Prompts
 from resd.engine.transformers import TransformersEngine
+from resd.envs.manufactoria.grade import extract, grade
+from resd.envs.manufactoria.parser import ParseError, parse
+from resd.envs.manufactoria.problems import all_problems, goal_of
 from resd.types import Problem, Reflection, Request, Verdict
 
 MAX_ANSWER, MAX_REFLECTION, MAX_LENGTH = 320, 96, 1536

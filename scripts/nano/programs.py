@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from envs.manufactoria.goal import Goal, goals
+from resd.envs.manufactoria.goal import Goal, goals
 
 MAX_STATES = 9  # about 28 tokens a state: a program stays within 300 tokens
 FAMILY_SHARES = {"contains_substring": 0.42, "contains_ordered": 0.38, "contains_count": 0.2}

@@ -8,11 +8,11 @@
 
 from dataclasses import replace
 
-from envs.manufactoria.families.machine import assemble
-from envs.manufactoria.families.numbers import NumericalComparison, NumericalMaxMin, NumericalOperation
-from envs.manufactoria.families.patterns import RegexPattern, RegexSameNumber
-from envs.manufactoria.families.rule import TWO_COLOURS, Rule
-from envs.manufactoria.families.sequences import (
+from resd.envs.manufactoria.families.machine import assemble
+from resd.envs.manufactoria.families.numbers import NumericalComparison, NumericalMaxMin, NumericalOperation
+from resd.envs.manufactoria.families.patterns import RegexPattern, RegexSameNumber
+from resd.envs.manufactoria.families.rule import TWO_COLOURS, Rule
+from resd.envs.manufactoria.families.sequences import (
     AppendSequence,
     EndsWith,
     ExactSequence,

@@ -6,7 +6,7 @@ The published inputs come from an unseeded generator; these are the same on ever
 from random import Random
 from typing import Any
 
-from envs.manufactoria.families.rule import Rule, words
+from resd.envs.manufactoria.families.rule import Rule, words
 
 MAX_CASES = 35
 _FIRST = ("", "R", "RB")

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from envs.manufactoria.families.machine import Machine, State, acceptor
-from envs.manufactoria.families.rule import Rule
+from resd.envs.manufactoria.families.machine import Machine, State, acceptor
+from resd.envs.manufactoria.families.rule import Rule
 
 RELATIONS: dict[str, tuple[str, Callable[[int, int], bool]]] = {
     ">": ("greater than", operator.gt),

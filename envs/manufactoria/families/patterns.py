@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from itertools import product
 from random import Random
 
-from envs.manufactoria.families.machine import Machine, State, acceptor
-from envs.manufactoria.families.rule import Rule, pick
+from resd.envs.manufactoria.families.machine import Machine, State, acceptor
+from resd.envs.manufactoria.families.rule import Rule, pick
 
 COUNTS = {"n": (1, 0), "n+1": (1, 1), "n+2": (1, 2), "n+3": (1, 3), "2n": (2, 0)}  # factor and summand of n
 SHAPES = {"RB": "A sequence", "BR": "A sequence"} | {

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import product
 from random import Random
 
-from envs.manufactoria.families.machine import Machine
+from resd.envs.manufactoria.families.machine import Machine
 
 TWO_COLOURS = " The input tape carries only red/blue colors."
 

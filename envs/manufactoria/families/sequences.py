@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 
-from envs.manufactoria.families.machine import Machine, State, acceptor
-from envs.manufactoria.families.rule import Rule, other, pick
+from resd.envs.manufactoria.families.machine import Machine, State, acceptor
+from resd.envs.manufactoria.families.rule import Rule, other, pick
 
 
 @dataclass(frozen=True)

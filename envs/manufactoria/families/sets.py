@@ -13,12 +13,12 @@ from functools import cache
 from itertools import product
 from random import Random
 
-from envs.manufactoria.families import Rule
-from envs.manufactoria.families.cases import draw_cases
-from envs.manufactoria.families.numbers import RELATIONS, NumericalComparison, NumericalMaxMin, NumericalOperation
-from envs.manufactoria.families.patterns import COUNTS, SHAPES, RegexPattern, RegexSameNumber
-from envs.manufactoria.families.rule import words
-from envs.manufactoria.families.sequences import (
+from resd.envs.manufactoria.families import Rule
+from resd.envs.manufactoria.families.cases import draw_cases
+from resd.envs.manufactoria.families.numbers import RELATIONS, NumericalComparison, NumericalMaxMin, NumericalOperation
+from resd.envs.manufactoria.families.patterns import COUNTS, SHAPES, RegexPattern, RegexSameNumber
+from resd.envs.manufactoria.families.rule import words
+from resd.envs.manufactoria.families.sequences import (
     AppendSequence,
     EndsWith,
     ExactSequence,

@@ -1,0 +1,275 @@
+"""How long an update takes and what a process holds in memory, for models, machines and lengths at will.
+
+    python -m resd.plan --model qwen3_4b_thinking --processes 8,16 --response 8000,16000 hardware=h200x8 engine=vllm
+    python -m resd.plan --check runs/RUN            # what it would have said about a run, beside what was measured
+
+Memory is `resd.plan`, whose sizes are tested against real ones. Time is arithmetic over a handful of rates (MACHINES):
+a decode step reads the weights once and computes a token of every row, everything else is matrix products. Where a rate
+was measured the table says so; the others are published peaks times an assumed efficiency. Rollouts last as long as
+their longest response. Not covered: verification, evaluation, pipelined reflection, offloading, and slow networks
+between nodes.
+"""
+
+import argparse
+import json
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from pydantic import TypeAdapter
+
+from resd import config as configuration
+from resd.config import Config
+from resd.plan import GB, SIZE, Room, Shape, check, estimate, longest_prompt
+from resd.report.read import RunRecord, read_run
+from resd.settings import EngineSettings, VllmSettings
+from resd.types import UserError
+
+QWEN3 = {"model_type": "qwen3", "vocab_size": 151936, "head_dim": 128}
+# What the config.json of these models says, so that planning needs no network.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "Qwen/Qwen3-0.6B": QWEN3
+    | {"hidden_size": 1024, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8}
+    | {"intermediate_size": 3072, "tie_word_embeddings": True},
+    "Qwen/Qwen3-1.7B": QWEN3
+    | {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 8}
+    | {"intermediate_size": 6144, "tie_word_embeddings": True},
+    "Qwen/Qwen3-4B-Thinking-2507": QWEN3
+    | {"hidden_size": 2560, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8}
+    | {"intermediate_size": 9728, "tie_word_embeddings": True},
+    "Qwen/Qwen3-8B": QWEN3
+    | {"hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32, "num_key_value_heads": 8}
+    | {"intermediate_size": 12288, "tie_word_embeddings": False},
+    "Qwen/Qwen3-30B-A3B-Thinking-2507": QWEN3
+    | {"hidden_size": 2048, "num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4}
+    | {"model_type": "qwen3_moe", "num_experts": 128, "num_experts_per_tok": 8, "moe_intermediate_size": 768}
+    | {"tie_word_embeddings": False},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Rates of one process: FLOP/s reached in training and prefill, and while decoding; bytes/s; seconds a step."""
+
+    memory_gb: float
+    flops: float
+    decode_flops: float
+    bandwidth: float
+    decode_step: float
+    sync: float
+    source: str
+
+
+MACHINES = {
+    "h200": Machine(139, 0.4 * 989e12, 0.4 * 989e12, 0.6 * 4.8e12, 5e-3, 50e9, "published peaks, assumed efficiency"),
+    "h100": Machine(79, 0.4 * 989e12, 0.4 * 989e12, 0.6 * 3.35e12, 5e-3, 50e9, "published peaks, assumed efficiency"),
+    "cpu": Machine(16, 36e9, 16e9, 20e9, 2e-3, 1e9, "CPU seconds of one core, nano with the built-in engine"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens: of a problem's prompt, a response on average and at most, a teacher's prompt, and what writers write."""
+
+    prompt: float
+    response: float
+    longest: float
+    teacher_prompt: float
+    written: float
+    failed: float = 0.8  # share of attempts that are reflected on
+
+
+def seconds(shape: Shape, config: Config, ranks: int, lengths: Lengths, machine: Machine) -> dict[str, float]:
+    """Seconds of each phase of an update."""
+    samples = config.batch_size * config.algorithm.group
+    teacher = config.algorithm.teacher is not None
+    writes = getattr(config.algorithm, "writing", None) is not None
+    tensor_parallel = config.engine.tensor_parallel if isinstance(config.engine, VllmSettings) else 1
+    size, engines = SIZE[config.engine.dtype], ranks // tensor_parallel
+
+    def decode(requests: float, prompt: float, mean: float, longest: float) -> float:
+        rows = requests / engines
+        rounds = max(1.0, rows / config.engine.max_batch)
+        read = size * min(shape.parameters, shape.computed * max(1.0, rows / rounds))  # many rows use all experts
+        step = machine.decode_step + read / machine.bandwidth / tensor_parallel
+        reads = shape.cache(size) * (prompt + mean / 2) / machine.bandwidth
+        token = (2 * shape.computed / machine.decode_flops + reads) / tensor_parallel
+        prefill = forward(prompt, 1) / machine.flops / tensor_parallel
+        return rounds * longest * step + rows * (mean * token + prefill)
+
+    def forward(tokens: float, times: float) -> float:
+        """FLOP of `times` forward passes over a text of so many tokens, causal attention included."""
+        return times * tokens * (2 * shape.computed + 2 * shape.layers * shape.queries * tokens)
+
+    # forward, as much for gradients of activations and of weights, which an adapter's base has not, and forward again
+    passes = 3 - (config.model.lora is not None) + config.hardware.activation_checkpointing
+    share = samples / ranks / machine.flops
+    found = {"rollout": decode(samples, lengths.prompt, lengths.response, lengths.longest)}
+    if writes:
+        failed = lengths.failed * samples
+        found["reflect"] = decode(failed, lengths.teacher_prompt, lengths.written, 2 * lengths.written)
+        read = min(config.model.max_prompt, lengths.prompt + failed * lengths.written)
+        found["curate"] = decode(1, read, lengths.written, lengths.written)
+    if teacher:
+        found["teacher"] = share * forward(lengths.teacher_prompt + lengths.response, 1)
+    found["update"] = share * forward(lengths.prompt + lengths.response, passes)
+    found["sync"] = size * shape.parameters / machine.sync
+    return found
+
+
+def load(overrides: Sequence[str]) -> Config:
+    """The settings; vllm need not be installed to plan with it."""
+    with initialize_config_dir(str(configuration.CONF), version_base="1.3"):
+        composed = compose("config", list(overrides))
+        plain = compose("config", [override for override in overrides if not override.startswith("engine")])
+    engine: Any = TypeAdapter(EngineSettings).validate_python(dict(composed.engine))
+    return configuration.validate(plain).model_copy(update={"engine": engine})
+
+
+def teacher_of(config: Config) -> Shape | None:
+    """The teacher, if it is another model."""
+    teacher = config.algorithm.teacher
+    return shape_of(teacher.path) if teacher and teacher.path else None
+
+
+def shape_of(path: str) -> Shape:
+    file = Path(path).expanduser() / "config.json"
+    shape = Shape.of(json.loads(file.read_text()) if file.is_file() else PUBLISHED.get(path, {}))
+    if shape is None:
+        raise UserError(f"model.path={path} is not known here: give a folder, or one of {', '.join(PUBLISHED)}")
+    return shape
+
+
+def plan(config: Config, ranks: int, lengths: Lengths, machine: Machine, host_gb: float) -> dict[str, Any]:
+    """One line of the table."""
+    shape, memory = shape_of(config.model.path), int(machine.memory_gb * GB)
+    room, external = Room(memory, memory, int(host_gb * GB), min(ranks, 8)), teacher_of(config)
+    phases = seconds(shape, config, ranks, lengths, machine)
+    try:
+        says, fits = check(shape, config, ranks, room, external), True
+    except UserError as error:
+        says, fits = str(error), False
+    return {
+        "model": config.model.path,
+        "parameters": shape.parameters,
+        "processes": ranks,
+        "response": lengths.response,
+        "memory_gb": {
+            name: sum(parts.values()) / GB
+            for name, parts in estimate(shape, config, ranks, memory, external).phases.items()
+        },
+        "fits": fits,
+        "says": says,
+        "longest_prompt": longest_prompt(shape, config, ranks, room, external),
+        "step_s": sum(phases.values()),
+        "seconds": phases,
+        "rates": machine.source,
+    }
+
+
+def measured(run: RunRecord, config: Config) -> Iterator[tuple[Lengths, dict[str, float]]]:
+    """Of each update: the lengths of its texts, and the seconds of its phases."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
+
+    def mean(texts: Sequence[str]) -> float:
+        return statistics.fmean(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts or [""])
+
+    for row in run.rows:
+        if row["kind"] == "train":
+            attempts = run.attempts(row["step"])
+            reflections = [a["reflection"]["text"] for a in attempts if a["reflection"]]
+            lengths = Lengths(
+                prompt=mean([a["prompt"] for a in attempts]),
+                response=row["response/length"],
+                longest=max(a["tokens"] for a in attempts),
+                teacher_prompt=mean([a["teacher_prompt"] for a in attempts if a["teacher_prompt"]]),
+                written=mean(reflections),
+                failed=len(reflections) / len(attempts),
+            )
+            yield lengths, {key[5:]: value for key, value in row.items() if key.startswith("time/")}
+
+
+def compare(folder: Path, ranks: int, machine: Machine) -> dict[str, Any]:
+    """Seconds an update and peak memory of a run, foreseen and measured."""
+    run, config = read_run(folder), configuration.read(folder / "config.yaml")
+    shape = shape_of(config.model.path)
+    rows = [(seconds(shape, config, ranks, lengths, machine), times) for lengths, times in measured(run, config)]
+    if not rows:
+        raise UserError(f"{folder} holds no update yet: give a run that has made some")
+    names = list(rows[0][0])
+    peaks = [row["perf/peak_memory_gb"] for row in run.rows if "perf/peak_memory_gb" in row]
+    guess = estimate(shape, config, ranks, int(machine.memory_gb * GB), teacher_of(config))
+    return {
+        "foreseen_s": {name: statistics.median(foreseen[name] for foreseen, _ in rows) for name in names},
+        "measured_s": {name: statistics.median(times.get(name, 0.0) for _, times in rows) for name in names},
+        "foreseen_gb": [guess.least / GB, guess.peak / GB],
+        "measured_gb": max(peaks),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m resd.plan", description="Time and memory of an update.", epilog="KEY=VALUE as for resd.train"
+    )
+    parser.add_argument("--model", default="qwen3_4b_thinking", help="of conf/model, several with commas")
+    parser.add_argument("--processes", default="8", help="one a GPU, several numbers with commas")
+    parser.add_argument("--response", default="8000", help="average tokens of a response, several with commas")
+    parser.add_argument("--prompt", type=float, default=600)
+    parser.add_argument("--teacher-prompt", type=float, default=16000)
+    parser.add_argument("--written", type=float, default=3000, help="tokens of a reflection, thinking included")
+    parser.add_argument("--machine", choices=MACHINES, default="h200")
+    parser.add_argument("--memory-gb", type=float, help="of one device; default: the machine's")
+    parser.add_argument("--host-gb", type=float, default=2000, help="main memory of one machine of up to 8 processes")
+    parser.add_argument("--check", type=Path, metavar="RUN", help="compare with the run in this folder")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    chosen, overrides = parser.parse_known_args(arguments)
+    machine = MACHINES[chosen.machine]
+    machine = replace(machine, memory_gb=chosen.memory_gb or machine.memory_gb)
+    try:
+        if chosen.check:
+            found = compare(chosen.check, int(chosen.processes), machine)
+            for name in found["foreseen_s"]:
+                print(
+                    f"{name:>10}: {found['foreseen_s'][name]:8.2f} s foreseen, {found['measured_s'][name]:.2f} measured"
+                )
+            least, most = found["foreseen_gb"]
+            print(f"    memory: {least:.2f} to {most:.2f} GB foreseen, {found['measured_gb']:.2f} measured")
+        else:
+            found = {"machine": asdict(machine), "plans": []}
+            for model, ranks, response in product(
+                *(getattr(chosen, k).split(",") for k in ("model", "processes", "response"))
+            ):
+                config = load([f"model={model}", *overrides])
+                lengths = Lengths(
+                    *(
+                        chosen.prompt,
+                        float(response),
+                        config.rollout.max_response,
+                        chosen.teacher_prompt,
+                        chosen.written,
+                    )
+                )
+                line = plan(config, int(ranks), lengths, machine, chosen.host_gb)
+                found["plans"].append(line)
+                times = "  ".join(f"{name} {value:.1f}" for name, value in line["seconds"].items())
+                print(
+                    f"{line['model']} on {ranks}, responses of {response}: {line['step_s']:.0f} s an update ({times})"
+                )
+                print(f"    {line['says']}")
+                if line["longest_prompt"]:
+                    print(f"    a row fits with a prompt (model.max_prompt) of up to {line['longest_prompt']:,} tokens")
+            print(f"rates of {chosen.machine}: {machine.source}")
+    except UserError as error:
+        parser.error(str(error))
+    if chosen.json:
+        print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
