@@ -1,7 +1,8 @@
 """Tasks. `resd.envs.load("manufactoria", **options)` gives one; `resd.task.Task` says what it can do.
 
 The repository has this package at its top level, beside `conf`; `resd/envs` and `resd/conf` are links to them, and what
-is installed are folders of `resd`. So neither is in the way of a user's own `envs` or `conf`.
+is installed are folders of `resd`. So neither is in the way of a user's own `envs` or `conf`. In a checkout the name
+`envs` leads here too, for scripts from before; this project's own code says `resd.envs`.
 
 A name is looked up as a module of this package, then among the entry points of group `resd.envs`, then as a dotted
 path `package.module:callable`. Each gives a callable that takes the options and returns a task.
@@ -15,11 +16,6 @@ from typing import Any
 
 from resd.task import Task
 from resd.types import UserError
-
-if __name__ != "resd.envs":  # else each module would be there twice, with classes that are not each other's
-    raise ImportError(
-        f"{__name__} is a package of resd here: write resd.envs, or put an __init__.py into an envs folder of your own"
-    )
 
 
 def load(name: str, **options: Any) -> Task:
@@ -40,8 +36,8 @@ def _factory(name: str) -> Any:
             return getattr(importlib.import_module(path), attribute)
         except (ImportError, AttributeError) as error:
             raise UserError(f"task {name!r} cannot be imported: {error}") from None
-    if name.isidentifier() and importlib.util.find_spec(f"{__name__}.{name}"):
-        module = importlib.import_module(f"{__name__}.{name}")
+    if name.isidentifier() and importlib.util.find_spec(f"resd.envs.{name}"):
+        module = importlib.import_module(f"resd.envs.{name}")
         if hasattr(module, "load"):
             return module.load
     for point in entry_points(group="resd.envs"):

@@ -68,6 +68,11 @@ def test_context_and_tasks_stay_pure() -> None:
         assert inside <= {"types", "task", "thinking", "envs"}, path
 
 
+def test_tasks_are_imported_by_one_name() -> None:
+    for path in [p for folder in ("resd", "envs", "scripts", "tests") for p in _sources(folder)]:
+        assert not [name for name in _imports(path) if name.split(".")[0] == "envs"], path
+
+
 def test_only_their_homes_import_hydra_omegaconf_vllm() -> None:
     programs = {"config", "commandline", "train", "evaluate", "sweep", "plan"}
     homes = {"vllm": {"engine"}, "omegaconf": programs, "hydra": programs}

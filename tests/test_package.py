@@ -106,9 +106,8 @@ def test_links_lead_to_the_folders_beside() -> None:
     assert Path(envs.__file__) == CONF.parent / "envs" / "__init__.py"
 
 
-def test_no_module_is_there_twice(tmp_path: Path) -> None:
-    with pytest.raises(ImportError, match=r"write resd\.envs"):
-        __import__("envs.local")
+def test_the_old_name_gives_the_same_tasks_and_is_a_users_own_elsewhere(tmp_path: Path) -> None:
+    assert type(__import__("envs").load("manufactoria")) is type(envs.load("manufactoria"))
     folder = own_folder(tmp_path)
     assert python(folder, "-c", "import envs; print(envs.__file__)", path=ROOT).strip() == f"{folder}/envs/__init__.py"
 
