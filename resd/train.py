@@ -90,10 +90,7 @@ def train(config: Config) -> Path:
     from resd.observe.stream import Stream
 
     task, problems, test = load_task(config.task, config.verify, "train", "test")
-    note = config.algorithm.check(problems)
-    for said in (note, configuration.laboratory(config)):
-        if said and configuration.rank() == 0:
-            print(said)
+    notes = [config.algorithm.check(problems), configuration.laboratory(config)]
     forgetting = config.forgetting
     second, exam = load_task(forgetting.task, config.verify, "test") if forgetting.every else (None, [])
     stream = Stream(
@@ -111,6 +108,7 @@ def train(config: Config) -> Path:
         )
     if configuration.rank() == 0:  # its directory is everyone's
         writable(Path(config.run_dir))
+        print(*(f"{note}\n" for note in notes if note), sep="", end="")
     from resd import dist  # torch and transformers, hence not before the checks above
     from resd.measure.forgetting import Forgetting
     from resd.session import Session
