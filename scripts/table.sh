@@ -5,8 +5,8 @@
 #   METHODS="resd grpo" SEEDS="0" STEPS=16 scripts/table.sh
 #
 #   METHODS="opd opd_sampled opd_base opd_dialect" STEPS=8 EVERY=4 scripts/table.sh       # taught by RESD's seed 0
-#   METHODS="resd_fast switch_fast" STEPS=24 EVERY=4 scripts/table.sh; METHODS=resd8_fast STEPS=8 scripts/table.sh
-#   METHODS="grpo_after srpo_after rlsd_after" STEPS=8 EVERY=4 scripts/table.sh # 128 rollouts an update
+#   METHODS="resd_fast switch_fast" STEPS=24 scripts/table.sh; METHODS=resd8_fast STEPS=8 scripts/table.sh
+#   METHODS="resd_after grpo_after srpo_after rlsd_after" STEPS=4 EVERY=4 scripts/table.sh # 128 rollouts an update
 #
 # Runs lie in runs/table/METHOD/seed_N; a finished one is left alone. The tables go to the terminal, the report to
 # runs/table/report.html.
@@ -43,13 +43,13 @@ overrides() {
         # a rate at which RESD rises and falls again: what holds its level after 8 updates?
         resd_fast | resd8_fast) printf 'algorithm=resd\n%s\n' "$FAST" ;;
         switch_fast) printf 'algorithm=switch\nalgorithm.then.group=4\n%s\n' "$FAST" ;;
-        grpo_after | srpo_after | rlsd_after)
+        resd_after | grpo_after | srpo_after | rlsd_after)
             printf 'algorithm=%s\nalgorithm.group=4\nmodel.path=%s\n%s\n' "${1%_after}" "$OUT/resd8_fast/seed_$2/checkpoints/step_000008/model" "$FAST" ;;
         *) echo "unknown method $1: see scripts/table.sh" >&2; return 1 ;;
     esac
 }
 
-FAST="optimizer.lr=1e-3"
+FAST=${FAST:-optimizer.lr=1e-3}
 
 one() {
     local method=$1 seed=$2 folder="$OUT/$1/seed_$2" settings
