@@ -19,6 +19,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from resd.model import files
+from resd.settings import ModelSettings
 from resd.types import UserError
 
 END_OF_TURN = (
@@ -101,20 +102,24 @@ def _save(lm: Any, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _check(folder: Path) -> str:
-    """What the trainer makes of a folder. Raises UserError, as it would."""
-    from resd.model.chat import Chat
-    from resd.model.load import load_model
-    from resd.settings import ModelSettings
-
-    settings = ModelSettings(
-        path=str(folder),
+def model_settings(folder: str) -> ModelSettings:
+    """Those with which a folder is read outside of a run."""
+    return ModelSettings(
+        path=folder,
         prompts="small",
         output_format="lines",
         enable_thinking=False,
         attention="sdpa",
         max_prompt=512,
     )
+
+
+def _check(folder: Path) -> str:
+    """What the trainer makes of a folder. Raises UserError, as it would."""
+    from resd.model.chat import Chat
+    from resd.model.load import load_model
+
+    settings = model_settings(str(folder))
     Chat(settings)
     return f"{sum(p.numel() for p in load_model(settings).parameters()) / 1e6:.1f} M parameters"
 

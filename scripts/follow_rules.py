@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fetch_model import model_settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from resd import envs
@@ -22,7 +23,6 @@ from resd.envs.house_style.rules import RULES
 from resd.envs.house_style.task import stated
 from resd.model.chat import Chat
 from resd.model.load import load_model
-from resd.settings import ModelSettings
 from resd.types import Problem, Request
 
 BATCH = 25  # prompts
@@ -35,17 +35,6 @@ def asked(problems: Sequence[Problem], each: int, untold: int) -> list[tuple[str
     return [*(("", problem) for problem in problems[:untold]), *told]
 
 
-def model_settings(folder: str) -> ModelSettings:
-    return ModelSettings(
-        path=folder,
-        prompts="compact",
-        output_format="lines",
-        enable_thinking=False,
-        attention="sdpa",
-        max_prompt=512,
-    )
-
-
 def answer(folder: str, questions: Sequence[tuple[str, Problem]], out: Path, limit: int) -> list[dict[str, Any]]:
     """The lines of `out`, those that are missing generated first."""
     done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
@@ -53,9 +42,8 @@ def answer(folder: str, questions: Sequence[tuple[str, Problem]], out: Path, lim
         return done
     settings = model_settings(folder)
     chat = Chat(settings)
-    dtype = torch.float32
     engine = TransformersEngine(
-        load_model(settings), eos_ids=chat.eos_ids, max_batch=BATCH, max_length=512, dtype=dtype
+        load_model(settings), eos_ids=chat.eos_ids, max_batch=BATCH, max_length=512, dtype=torch.float32
     )
     while len(done) < len(questions):
         batch = questions[len(done) : len(done) + BATCH]

@@ -7,8 +7,9 @@ marks are compared without case, and none holds a digit, a comma, a full stop or
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
+# in the order in which a linter looks
 Slot = Literal["opening", "frame", "number", "ban", "stop", "mention", "length", "closing"]
 
 _NUMBER = re.compile(r"\d(?:[\d:./-]*\d)?")
@@ -249,8 +250,8 @@ RULES: Mapping[str, Rule] = {
     "length_12": Length(12),
     **{f"closing_{i}": Closing(mark) for i, mark in enumerate(CLOSINGS)},
 }
-# In which a linter looks, and in which a writer applies them.
-LOOKS: Sequence[Slot] = ("opening", "frame", "number", "ban", "stop", "mention", "length", "closing")
+LOOKS: Sequence[Slot] = get_args(Slot)
+# In which a writer applies them.
 ORDER: Sequence[Slot] = ("ban", "stop", "length", "number", "mention", "frame", "closing", "opening")
 
 
@@ -264,11 +265,11 @@ def kept(content: str, rules: Sequence[Rule]) -> str:
 def message(reply: str) -> str:
     """A reply without its opening and its closing, whichever they are."""
     for mark in OPENINGS:
-        if reply.casefold().startswith(mark.casefold()):
+        if Opening(mark).holds(reply):
             reply = reply[len(mark) :]
             break
     for mark in CLOSINGS:
-        if _unstopped(reply).endswith(mark.casefold()):
+        if Closing(mark).holds(reply):
             reply = reply.rstrip(_STOPS)[: -len(mark)]
             break
     return reply.strip()
