@@ -107,7 +107,9 @@ def test_links_lead_to_the_folders_beside() -> None:
 
 
 def test_the_old_name_gives_the_same_tasks_and_is_a_users_own_elsewhere(tmp_path: Path) -> None:
-    assert type(__import__("envs").load("manufactoria")) is type(envs.load("manufactoria"))
+    old = __import__("envs")
+    assert type(old.load("manufactoria")) is type(envs.load("manufactoria"))
+    assert old._factory("local") is envs._factory("local")
     folder = own_folder(tmp_path)
     assert python(folder, "-c", "import envs; print(envs.__file__)", path=ROOT).strip() == f"{folder}/envs/__init__.py"
 
