@@ -258,11 +258,11 @@ def test_a_problem_that_fills_the_teacher_s_prompt_has_no_teacher(chat: Chat, tm
     long = "x" * 300
     for name in ("resd", "sdpo"):
         world = World(tmp_path, chat, name, SCRIPT, teacher_prompt__max_tokens=250)
-        one, other = world.update("one", long)
+        one, other, _ = world.update("one", long, "two")
         assert (world.metrics["teacher/too_long"], world.metrics["teacher/truncated"]) == (1, 0)
         assert world.teacher(other) is None
         assert "one is not wrong" in (world.teacher(one) or "")
-        assert len(world.learned) == 2
+        assert len(world.learned) == 3
 
 
 def test_a_teacher_s_prompt_is_shortened_to_its_limit(chat: Chat, tmp_path: Path) -> None:
@@ -312,6 +312,15 @@ def test_a_question_beyond_the_limit_is_shortened_and_counted(chat: Chat, tmp_pa
     assert max(len(asked.request.prompt_ids) for asked in world.engine.asked if asked.role == "reflect") <= 120
     assert one.reflection is not None
     assert two.reflection is not None
+
+
+def test_a_lesson_beyond_the_limit_is_shortened_for_the_curator(chat: Chat, tmp_path: Path) -> None:
+    writing = SAMPLING.model_dump() | {"max_prompt": 120}
+    world = World(tmp_path, chat, "resd", SCRIPT | {"reflect": "lesson: " + "look at it " * 40}, writing=writing)
+    world.update("one")
+    assert (world.metrics["curate/truncated"], world.metrics["curate/too_long"]) == (1, 0)
+    [asked] = [asked for asked in world.engine.asked if asked.role == "curate"]
+    assert len(asked.request.prompt_ids) <= 120
 
 
 def test_a_question_whose_problem_is_too_long_is_counted_and_not_asked(chat: Chat, tmp_path: Path) -> None:

@@ -98,10 +98,13 @@ def test_a_group_is_compared_among_those_that_have_a_verdict(chat: Chat, tmp_pat
     assert [chat.decode(s.response_ids) for s in world.learned] == ["wrong", "right"]  # alone, there is no comparison
     half = 0.5 / (math.sqrt(0.5) + 1e-6)
     assert [s.advantage for s in world.learned] == pytest.approx([-half, half], rel=1e-5)
+    world.engine.script |= {"two": ["lost", "right", "lost"], "one": ["wrong", "right", "right"]}
+    world.update("two", "one")  # a group without a comparison comes first
+    assert [chat.decode(s.response_ids) for s in world.learned] == ["wrong", "right", "right"]
 
 
 def test_a_lone_rollout_is_refused(chat: Chat, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"algorithm.group=2 or more"):
+    with pytest.raises(ValueError, match=r"grpo compares rollouts of one prompt: write algorithm.group=2 or more"):
         World(tmp_path, chat, "grpo", SCRIPT, group=1)
     assert World(tmp_path, chat, "grpo", SCRIPT, group=2).update("one")
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resd.context.formats import FORMATS, JsonFormat, LinesFormat
-from resd.context.parts import MAX_ENTRY_CHARS, MAX_OPERATIONS, Format, Operation
+from resd.context.loose_json import LooseJson
+from resd.context.parts import MAX_ENTRY_CHARS, MAX_OPERATIONS, Format, Operation, TagsRead
 from resd.types import Reflection
 
 JSON, LINES = JsonFormat(), LinesFormat()
@@ -252,6 +253,16 @@ def test_json_operations_stand_or_fall_one_by_one(items: object, texts: list[str
     assert ([operation.text for operation in operations], counted) == (texts, invalid)
 
 
+def test_one_mended_tag_is_enough() -> None:
+    tags = '{"tags": [{"id": "see err-00001", "tag": "helpful"}, {"id": "err-00002", "tag": "harmful"}]}'
+    assert JSON.parse_tags(tags) == TagsRead({"err-00001": "helpful", "err-00002": "harmful"}, 0, 1)
+
+
+def test_an_object_is_read_as_deep_as_an_answer_goes() -> None:
+    text = '{"tags": [{"id": ["err-00001", ["deeper"]]}]}'
+    assert LooseJson(text, ["tags"]).objects[-1].value == {"tags": [{"id": ["err-00001", None]}]}
+
+
 def test_an_output_without_the_wanted_object_counts_once() -> None:
     for text in ["", "none", "[1]", '{"tags": []}', '{"operations": [', "1" * 5000, "{" * 2000, '{"a":' * 2000]:
         assert JSON.parse_operations(text) == ([], 1, 0)
@@ -295,7 +306,8 @@ def bounded(schema: object) -> bool:
 def test_schemas_bound_every_string_array_and_object(role: str) -> None:
     schema = JSON.schema(role)  # type: ignore[arg-type]
     assert schema is not None
-    assert set(schema["required"]) == set(schema["properties"])
+    for part in (schema, *schema.get("$defs", {}).values()):
+        assert set(part["required"]) == set(part["properties"])
     assert bounded(schema)
     assert json.loads(json.dumps(schema)) == schema
     assert LINES.schema(role) is None  # type: ignore[arg-type]

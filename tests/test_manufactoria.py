@@ -283,8 +283,12 @@ def test_the_judge_on_known_good_and_known_bad_answers() -> None:
     for no_answer in ("", good, f"```manufactoria\n{good}", f"~~~\n{good}\n~~~"):
         assert grade(no_answer, cases).error == "no_answer"
         assert grade(no_answer, cases, truncated=True).error == "truncated"
-    assert not grade(fenced(good), []).passed
-    assert grade(fenced(good), []).error == "no_cases"
+    nothing = grade(fenced(good), [])
+    assert (nothing.passed, nothing.reward, nothing.error) == (False, 0.0, "no_cases")
+    unread = grade(fenced("hello"), cases)
+    assert (unread.reward, unread.cases_passed, unread.cases_total, unread.error) == (0.0, 0, 4, "parse")
+    assert grade(fenced(ACCEPT_ALL), [{}]).passed  # of an empty tape, which is to be accepted as it is
+    assert grade(fenced(ACCEPT_ALL), [{"input": "R"}]).cases_passed == 0  # and not with anything left on it
 
 
 def test_dense_reward_and_case_counts() -> None:

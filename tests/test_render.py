@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resd.context.json_format import JsonFormat
+from resd.context.playbook import Style
 from resd.context.render import Prompts
 
 COMPACT = Prompts("compact", "program")
@@ -73,6 +74,17 @@ def test_the_form_is_said_first_and_last(role: str) -> None:
     prompt = {"reflect": FULL.reflect("P", "A", "F"), "tag": FULL.tag("P", "A", "R"), "curate": FULL.curate("L")}[role]
     assert prompt.index(form.instructions(role)) < prompt.index("P" if role != "curate" else "<analysis>")  # type: ignore[arg-type]
     assert prompt.endswith(form.reminder(role))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("style", ["full", "small", "compact"])
+def test_what_is_not_given_is_not_there(style: Style) -> None:
+    prompts = Prompts(style, "answer")
+    assert prompts.reflect("P", "A", "F") == prompts.reflect("P", "A", "F", "", "")
+    assert prompts.tag("P", "A", "R") == prompts.tag("P", "A", "R", "")
+    assert prompts.curate("L") == prompts.curate("L", "", "", "", "")
+    parts = ("playbook", "previous_trial", "feedback", "reflection", "solution", "demonstration", "hint")
+    assert prompts.teacher("P") == prompts.teacher("P", **dict.fromkeys(parts, ""))
+    assert not prompts.question("reflect", "k", "text").truncated
 
 
 def test_what_a_step_shares_comes_first() -> None:
