@@ -59,9 +59,18 @@ def test_the_example_shows_the_question_as_it_is_asked(role: Role) -> None:
         "tag": SMALL.tag("PROBLEM", "RESPONSE", "str-00001: x"),
         "curate": SMALL.curate("L", "str-00001: x"),
     }[role]
-    shown = turns("small", role)[-2]["content"].replace("dish", "reply").replace("Dish", "Reply")
+    shown = "\n".join(turn["content"] for turn in turns("small", role) if turn["role"] == "user")
+    shown = shown.replace("dish", "reply").replace("Dish", "Reply")
     kinds = [re.sub(r": .*| does .*", "", line) for line in (*asked.splitlines(), *shown.splitlines())]
     assert set(kinds[: len(asked.splitlines())]) - {"str-00001"} <= set(kinds[len(asked.splitlines()) :])
+
+
+def test_the_curator_is_shown_to_add_with_rules_and_without() -> None:
+    """Half a billion parameters add nothing to an empty playbook if no example does."""
+    asked, said = ([turn["content"] for turn in turns("small", "curate")][start::2] for start in (0, 1))
+    adds = {("Rules:" in question, answer.startswith("add ")) for question, answer in zip(asked, said, strict=True)}
+    assert adds == {(False, True), (True, True), (True, False)}
+    assert said[-1].startswith("add ")
 
 
 def test_the_other_styles_have_no_example() -> None:
