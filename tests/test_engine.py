@@ -22,7 +22,7 @@ from transformers import (
 
 from resd.engine.base import Engine
 from resd.engine.decode import decode
-from resd.engine.fused import supports
+from resd.engine.fused import FusedDecoder, supports
 from resd.engine.transformers import TransformersEngine
 from resd.types import Completion, Request
 
@@ -160,6 +160,39 @@ def test_a_request_does_not_depend_on_the_others(fused: bool, monkeypatch: pytes
         together = generated(ours, [requests[i] for i in order])
         assert [completion.ids for completion in together] == [alone[i].ids for i in order]
         random.Random(seed).shuffle(order)
+
+
+@pytest.mark.parametrize("name", FUSED)
+def test_a_shared_beginning_is_read_once_and_changes_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over refills and passes, with equal prompts, and one prompt that is the beginning of the others."""
+    ours = engine(randomised(FUSED[name]()), max_batch=5)
+    beginning, *rests = prompts([70, 1, 12, 30, 5, 9, 20])
+    asked = [beginning + rest for rest in rests] + [beginning, beginning + rests[2]]
+    requests = [Request(p, 3 + i % 4, temperature=(0.0, 0.7)[i % 2], seed=i) for i, p in enumerate(asked)]
+    alone = [generated(ours, [request])[0] for request in requests]
+    read, forward = [0], FusedDecoder._forward
+
+    def counted(self: FusedDecoder, ids_N: Tensor, *rest: Any) -> Tensor:
+        read[0] += len(ids_N)
+        return forward(self, ids_N, *rest)
+
+    def tokens(requests: Sequence[Request], worth: float) -> int:
+        monkeypatch.setattr("resd.engine.fused.SHARED_FLOP", worth)
+        read[0] = 0
+        for one, other in zip([alone[requests_of[id(r)]] for r in requests], generated(ours, requests), strict=True):
+            assert one.ids == other.ids
+            assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+        return read[0]
+
+    requests_of = {id(request): i for i, request in enumerate(requests)}
+    monkeypatch.setattr("resd.engine.fused.PREFILL_TOKENS", 50)
+    monkeypatch.setattr(FusedDecoder, "_forward", counted)
+    assert tokens(requests, 1) < tokens(requests, 1e30) - 5 * 60
+    one_saved = 2 * ours.fused.size * 70  # type: ignore[union-attr]
+    pair = [requests[0], requests[1]]
+    assert tokens(pair, one_saved) < tokens(pair, one_saved + 1)
+    same = [requests[6], requests[6]]
+    assert tokens(same, 1) == tokens(same, 1e30)
 
 
 def test_seeds_decide_and_repeat() -> None:

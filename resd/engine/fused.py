@@ -23,6 +23,8 @@ FAMILIES = {"llama", "qwen2", "qwen3"}
 STATIC_ROPES = {"default", "linear", "llama3", "yarn"}
 PREFILL_TOKENS = 2048  # padded tokens of one forward pass: enough to be efficient, and more only takes more memory
 
+SHARED_FLOP = 2e10  # that reading a common beginning once must save; below, runs of small models stay what they were
+
 Attend = Callable[[int, Float[Tensor, "N H D"], Float[Tensor, "N K D"], Float[Tensor, "N K D"]], Float[Tensor, "N H*D"]]
 
 
@@ -65,6 +67,7 @@ class FusedModel:
         self.embedding, self.norm = body.embed_tokens.weight, body.norm.weight
         self.head = model.get_output_embeddings().weight
         self.layers = [_fuse(layer) for layer in body.layers]
+        self.size = sum(w.numel() for layer in self.layers for w in (layer.qkv, layer.out, layer.gate_up, layer.down))
         # a fresh rotary module, since casting a model also rounds the frequencies of its own
         rotary = type(body.rotary_emb)(config)
         cos_1_T_D, sin_1_T_D = rotary(torch.ones(1), torch.arange(max_length)[None])
@@ -121,16 +124,33 @@ class FusedDecoder:
         return self.rows - len(self.lengths)
 
     def prefill(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
-        """Prompts in passes of at most `PREFILL_TOKENS`; equal prompts of one pass are computed once."""
-        count = max(1, PREFILL_TOKENS // max(map(len, prompts)))
-        return torch.cat([self._prefill(prompts[i : i + count]) for i in range(0, len(prompts), count)])
+        """Prompts in passes of at most `PREFILL_TOKENS`. Equal prompts of one pass are computed once, and so is a
+        beginning that all of them share, where that saves enough."""
+        shared = self._shared(prompts)
+        begun: list[Tensor] = []
+        if shared:
+            self._read([prompts[0][:shared]], [], lambda layer, kv: begun.append(kv))
+        count = max(1, PREFILL_TOKENS // (max(map(len, prompts)) - shared))
+        return torch.cat([self._prefill(prompts[i : i + count], begun) for i in range(0, len(prompts), count)])
 
-    def _prefill(self, prompts: Sequence[Sequence[int]]) -> Float[Tensor, "B V"]:
+    def _shared(self, prompts: Sequence[Sequence[int]]) -> int:
+        """How many tokens all prompts begin with, or 0 if to read them once is not worth a pass of its own."""
+        different = {tuple(prompt) for prompt in prompts}
+        shortest = min(map(len, different)) - 1
+        length = min(
+            shortest, next((i for i, ids in enumerate(zip(*different, strict=False)) if len({*ids}) > 1), shortest)
+        )
+        saved = 2 * self.model.size * length * (len(different) - 1)
+        return length if saved >= SHARED_FLOP else 0
+
+    def _prefill(self, prompts: Sequence[Sequence[int]], begun: Sequence[Tensor]) -> Float[Tensor, "B V"]:
+        """New rows for `prompts`; `begun` holds keys and values of their common beginning, by layer, if it is read."""
+        shared = begun[0].shape[-2] if begun else 0
         numbers: dict[tuple[int, ...], int] = {}
         source = torch.tensor(
-            [numbers.setdefault(tuple(prompt), len(numbers)) for prompt in prompts], device=self.device
+            [numbers.setdefault(tuple(prompt[shared:]), len(numbers)) for prompt in prompts], device=self.device
         )
-        width = max(map(len, numbers))
+        width = shared + max(map(len, numbers))
         self._reserve(width)
         new = slice(len(self.lengths), len(self.lengths) + len(prompts))
         self.lengths += map(len, prompts)
@@ -138,18 +158,37 @@ class FusedDecoder:
         for row in range(new.start, new.stop):
             self.mask[row, ..., : self.lengths[row]] = 0
 
+        def remember(layer: int, kv: Tensor) -> None:
+            self.cache[layer][:, new, :, :width] = kv[:, source]
+
+        return self._logits(self._read(list(numbers), begun, remember))[source]
+
+    def _read(
+        self, prompts: Sequence[Sequence[int]], begun: Sequence[Tensor], remember: Callable[[int, Tensor], None]
+    ) -> Float[Tensor, "N D"]:
+        """The last hidden state of each prompt, which follows what `begun` holds.
+
+        `remember(layer, kv)` is given keys and values (2 x N x K x T x D) of all tokens so far.
+        """
+        shared, width = begun[0].shape[-2] if begun else 0, max(map(len, prompts))
+        seen = torch.ones(width, shared + width, dtype=torch.bool, device=self.device).tril(shared) if begun else None
+
         def attend(layer: int, *qkv_N: Tensor) -> Tensor:
-            q, k, v = (x_N.unflatten(0, (len(numbers), width)).transpose(1, 2) for x_N in qkv_N)
-            self.cache[layer][0, new, :, :width] = k[source]
-            self.cache[layer][1, new, :, :width] = v[source]
-            out = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+            q, k, v = (x_N.unflatten(0, (len(prompts), width)).transpose(1, 2) for x_N in qkv_N)
+            kv = torch.stack([k, v])
+            if begun:
+                kv = torch.cat([begun[layer].expand(-1, len(prompts), -1, -1, -1), kv], -2)
+            remember(layer, kv)
+            out = F.scaled_dot_product_attention(
+                q, kv[0], kv[1], attn_mask=seen, is_causal=seen is None, enable_gqa=True
+            )
             return out.transpose(1, 2).flatten(0, 1).flatten(1)
 
-        ids_N = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in numbers], device=self.device).flatten()
-        positions_N = torch.arange(width, device=self.device).repeat(len(numbers))
+        ids_N = torch.tensor([[*ids, *[0] * (width - len(ids))] for ids in prompts], device=self.device).flatten()
+        positions_N = torch.arange(shared, shared + width, device=self.device).repeat(len(prompts))
         hidden_N_D = self._forward(ids_N, positions_N, attend)
-        last = torch.tensor([i * width + len(ids) - 1 for i, ids in enumerate(numbers)], device=self.device)
-        return self._logits(hidden_N_D[last])[source]
+        last = torch.tensor([i * width + len(ids) - 1 for i, ids in enumerate(prompts)], device=self.device)
+        return hidden_N_D[last]
 
     def step(self, ids_B: Int[Tensor, " B"]) -> Float[Tensor, "B V"]:
         count, width = len(ids_B), max(self.lengths) + 1
