@@ -161,7 +161,12 @@ def validate(composed: DictConfig) -> Config:
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from None
     except ValidationError as error:
-        raise UserError("; ".join(_sentence(e) for e in error.errors())) from None
+        raise UserError(sentences(error)) from None
+
+
+def sentences(error: ValidationError) -> str:
+    """What is wrong with settings, for people."""
+    return "; ".join(_sentence(e) for e in error.errors())
 
 
 def laboratory(config: Config) -> str | None:

@@ -4,6 +4,7 @@
 
 `checkpoint` is one of a run (or its `best`), a `model/` folder of one, wherever it was moved or copied to, or any
 Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here.
+`library=RUN/playbook.jsonl` tells it rules besides (`resd.context.library`).
 """
 
 import json
@@ -14,10 +15,13 @@ from typing import Any
 import hydra
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError
 
 from resd import commandline
 from resd import config as configuration
 from resd.config import Config
+from resd.context import library
+from resd.settings import LibrarySettings
 from resd.train import guarded, load_task, writable
 from resd.types import UserError
 
@@ -28,10 +32,23 @@ def main(composed: DictConfig) -> None:
 
 
 def _evaluate(composed: DictConfig) -> None:
+    told = library_of(composed)
     settings, out = settings_of(composed)
-    metrics = judge(settings, out)
+    metrics = judge(settings, out, told)
     if configuration.rank() == 0:
         print(json.dumps(metrics))
+
+
+def library_of(composed: DictConfig) -> LibrarySettings:
+    """What the model is told, taken out of `composed`."""
+    OmegaConf.set_struct(composed, False)
+    given = {key: composed.pop(key) for key in LibrarySettings.model_fields}
+    try:
+        settings = LibrarySettings(**given)
+    except ValidationError as error:
+        raise UserError(configuration.sentences(error)) from None
+    library.load(settings)
+    return settings
 
 
 def settings_of(composed: DictConfig) -> tuple[Config, Path | None]:
@@ -71,8 +88,10 @@ def trained_settings(folder: Path) -> Any:
     return None
 
 
-def judge(settings: Config, out: Path | None) -> dict[str, float]:
-    """Metrics of `settings.model` on the test split; attempts and metrics are written under `out`."""
+def judge(settings: Config, out: Path | None, told: LibrarySettings | None = None) -> dict[str, float]:
+    """Metrics of `settings.model` on the test split, told what `told` names; attempts and metrics are written under
+    `out`."""
+    rules = library.load(told) if told else None
     task, problems = load_task(settings.task, settings.verify, "test")
     if out is not None:
         if (out / "checkpoints").exists():
@@ -86,7 +105,8 @@ def judge(settings: Config, out: Path | None) -> dict[str, float]:
         if out is not None and dist.first():
             files.cut(out / "metrics.jsonl", -1)
         with evaluation_session(settings, task, out) as run:
-            metrics, attempts = evaluate(run.speech, problems, settings.evaluation, run.sampling, task.prompt)
+            ask = library.told(task.prompt, rules, told.placement, run.prompts) if told and rules else task.prompt
+            metrics, attempts = evaluate(run.speech, problems, settings.evaluation, run.sampling, ask)
             run.finish(attempts, {})
             run.speech.log.metrics(0, "eval", metrics)
             return metrics

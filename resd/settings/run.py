@@ -117,6 +117,15 @@ class EvaluationSettings(Section):
     limit: Positive | None
 
 
+class LibrarySettings(Section):
+    """Rules that a model is told while it is evaluated (`resd.context.library`)."""
+
+    library: str | None
+    placement: Literal["template", "system", "before", "after", "turn"]
+    cap: Positive | None
+    filler: bool
+
+
 class ForgettingSettings(Section):
     """A second task to measure before training, every `every` updates (0: never) and after training.
 

@@ -1,0 +1,133 @@
+"""A library in the prompt: what is read from a file, what stays under a cap, and where each placement puts it."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from scripted import Words
+
+from resd.context.library import capped, filler, load, read, told
+from resd.context.playbook import Playbook
+from resd.context.render import Prompts
+from resd.settings import LibrarySettings
+from resd.types import Problem, UserError
+
+PROBLEM = Problem("one", "solve one")
+RULES = ("End every line with a full stop.", "Never say please.", "Write the number twice.")
+
+
+@pytest.fixture
+def library() -> Playbook:
+    playbook = Playbook()
+    for rule in RULES:
+        playbook.add("strategies", rule, step=1)
+    for tag, times in (("harmful", 1), ("helpful", 3), ("helpful", 1)):
+        first, *_ = [e for e in playbook.entries if not e.helpful + e.harmful]
+        for _ in range(times):
+            playbook.tag(first.id, tag, step=2)  # type: ignore[arg-type]
+    return playbook
+
+
+def written(path: Path, playbook: Playbook) -> Path:
+    path.write_text("".join(json.dumps(event) + "\n" for event in playbook.drain_events()))
+    return path
+
+
+def settings(path: Path | None, **changes: Any) -> LibrarySettings:
+    given = {"library": path and str(path), "placement": "before", "cap": None, "filler": False}
+    return LibrarySettings(**{**given, **changes})
+
+
+def test_the_playbook_of_a_run_is_a_library(tmp_path: Path, library: Playbook) -> None:
+    path = written(tmp_path / "playbook.jsonl", library)
+    assert read(path).entries == library.entries
+    assert load(settings(None)) is None
+
+
+def test_a_text_file_is_a_rule_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "rules.md"
+    path.write_text("# Rules\n\n- End every line\n* Never say please\nWrite - twice\n- \n- never say Please.\n")
+    assert [entry.text for entry in read(path).entries] == ["End every line", "Never say please", "Write - twice"]
+
+
+def test_a_cap_keeps_the_best_in_their_order(library: Playbook) -> None:
+    assert [[e.text for e in capped(library, cap).entries] for cap in (1, 2, 3, 9)] == [
+        [RULES[1]],
+        [RULES[1], RULES[2]],
+        list(RULES),
+        list(RULES),
+    ]
+    assert len(library) == 3
+
+
+def test_filler_has_as_many_words_and_none_of_the_rules(library: Playbook) -> None:
+    control = filler(library)
+    for entry, other in zip(library.entries, control.entries, strict=True):
+        assert (other.id, other.helpful, other.harmful) == (entry.id, entry.helpful, entry.harmful)
+        assert len(other.text.split()) == len(entry.text.split())
+        assert other.text != entry.text
+    assert not {"please", "line", "number", "twice"} & set(control.render("compact").split())
+
+
+SYSTEM = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "solve one"}]
+SPOKEN = "Rules learned from earlier problems; apply those that fit:\n" + "\n".join(f"- {rule}" for rule in RULES)
+
+
+def asked(library: Playbook, placement: str, messages: list[dict[str, str]]) -> list[tuple[str, str]]:
+    prompt = told(lambda problem: messages, library, placement, Prompts("compact", "answer"))
+    return [(m["role"], m["content"]) for m in prompt(PROBLEM)]
+
+
+def test_each_placement_puts_it_where_it_says(library: Playbook) -> None:
+    system, user = ("system", "Be brief."), ("user", "solve one")
+    assert asked(library, "before", SYSTEM) == [system, ("user", f"{SPOKEN}\n\nsolve one")]
+    assert asked(library, "after", SYSTEM) == [system, ("user", f"solve one\n\n{SPOKEN}")]
+    assert asked(library, "system", SYSTEM) == [("system", f"Be brief.\n\n{SPOKEN}"), user]
+    assert asked(library, "system", SYSTEM[1:]) == [("system", SPOKEN), user]
+    assert asked(library, "turn", SYSTEM) == [
+        system,
+        ("user", SPOKEN),
+        ("assistant", "I will keep to them."),
+        user,
+    ]
+    rules = "\n".join(f"str-{i:05d}: {rule}" for i, rule in enumerate(RULES, 1))
+    assert asked(library, "template", SYSTEM) == [
+        system,
+        ("user", f"rules:\n{rules}\ntask:\nsolve one\nwrite the answer"),
+    ]
+
+
+def test_the_problem_is_the_last_word_of_the_user(library: Playbook) -> None:
+    turns = [*SYSTEM, {"role": "assistant", "content": "what?"}, {"role": "user", "content": "this"}]
+    assert asked(library, "before", turns)[:3] == [(m["role"], m["content"]) for m in turns[:3]]
+    assert asked(library, "turn", turns)[3:] == [
+        ("user", SPOKEN),
+        ("assistant", "I will keep to them."),
+        ("user", "this"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("a.md", "# only a heading\n\n- \n", "holds no entry"),
+        ("a.jsonl", "", "holds no entry"),
+        ("a.jsonl", "- a rule\n", "is not JSON a line"),
+        ("a.jsonl", '{"event": "add"}\n', "playbook event 1 does not follow"),
+        ("a.txt", b"\xff\xfe", "is not text in UTF-8"),
+        ("missing.md", None, "cannot be read"),
+    ],
+)
+def test_what_is_no_library_is_one_sentence(tmp_path: Path, name: str, content: Any, says: str) -> None:
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(UserError, match=re.escape(f"library={path}") + f".*{says}"):
+        load(settings(path))
+
+
+def test_a_task_s_own_prompt_is_told_too(library: Playbook) -> None:
+    prompt = told(Words().prompt, library, "after", Prompts("full", "answer"))
+    assert prompt(PROBLEM)[-1]["content"] == f"solve one\n\n{SPOKEN}"
