@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
 from scripted import Words
+from test_train import SMALL
+from torch.distributed.device_mesh import DeviceMesh
 
+from resd.config import CONF
 from resd.context.library import capped, filler, load, read, told
 from resd.context.playbook import Playbook
 from resd.context.render import Prompts
+from resd.evaluate import _evaluate
 from resd.settings import LibrarySettings
 from resd.types import Problem, UserError
 
@@ -131,3 +136,32 @@ def test_what_is_no_library_is_one_sentence(tmp_path: Path, name: str, content: 
 def test_a_task_s_own_prompt_is_told_too(library: Playbook) -> None:
     prompt = told(Words().prompt, library, "after", Prompts("full", "answer"))
     assert prompt(PROBLEM)[-1]["content"] == f"solve one\n\n{SPOKEN}"
+
+
+def evaluated(model: Path, out: Path, *words: str) -> list[str]:
+    """What the model was asked."""
+    given = [*SMALL[:2], f"checkpoint={model}", f"out={out}", "samples=1", "evaluation.limit=2", *words]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        _evaluate(compose("evaluate", given))
+    lines = (out / "attempts/step_000000.jsonl").read_text().splitlines()
+    return [json.loads(line)["prompt"] for line in lines]
+
+
+def test_an_evaluation_is_told_the_library(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, library: Playbook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path / "playbook.jsonl", library)
+    plain = evaluated(tiny_model, tmp_path / "0")
+    one = evaluated(tiny_model, tmp_path / "1", f"library={path}", "placement=before", "cap=1")
+    assert len(plain) == len(one) == 2
+    for without, with_it in zip(plain, one, strict=True):
+        before, _, after = with_it.partition(SPOKEN.splitlines()[0] + f"\n- {RULES[1]}\n\n")
+        assert without == before + after
+    for words, says in (
+        (["placement=nowhere"], "placement=nowhere"),
+        (["cap=0"], "cap=0"),
+        ([f"library={tmp_path}/none"], "cannot be read"),
+    ):
+        with pytest.raises(UserError, match=says):
+            evaluated(tiny_model, tmp_path / "2", *words)
+    assert not (tmp_path / "2").exists()
