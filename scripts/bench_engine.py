@@ -6,6 +6,9 @@ Two workloads, both sampled at temperature 1 in float32, in turns so that a busy
 `uniform` has prompts and completions of one length, the best case of a static batch; `ragged` is what training asks:
 twice as many requests as places, four samples a prompt, completions that end anywhere up to the limit. Speed counts the
 tokens that were asked for. With --json the last line is one JSON object: medians in tokens per second and their ratios.
+
+`--shared 250 --prompt 300 --batch 16` times something else: prompts of a model of half a billion parameters that begin
+with the same so many tokens, as the questions of one role do, each read whole and the beginning read once.
 """
 
 import argparse
@@ -16,8 +19,9 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 import torch
-from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from resd.engine import fused
 from resd.engine.transformers import TransformersEngine
 from resd.types import Request
 
@@ -73,6 +77,32 @@ def seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def shared(options: argparse.Namespace) -> dict[str, float]:
+    """Seconds to read prompts with a common beginning, and to say one token after each."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14}
+    config = Qwen2Config(**shape, num_key_value_heads=2, vocab_size=151936, tie_word_embeddings=True)
+    engine = TransformersEngine(Qwen2ForCausalLM(config), eos_ids=[], max_batch=options.batch, max_length=2048)
+    generator = random.Random(0)
+    beginning = [generator.randrange(VOCABULARY) for _ in range(options.shared)]
+    rests = [[generator.randrange(VOCABULARY) for _ in range(options.prompt - options.shared)]] * options.batch
+    requests = [Request([*beginning, *[i], *rest[1:]], 1) for i, rest in enumerate(rests)]
+
+    def read() -> object:
+        return list(engine.generate(requests))
+
+    worth = {"whole": float("inf"), "once": fused.SHARED_FLOP}
+    taken: dict[str, list[float]] = {side: [] for side in worth}
+    for _ in range(options.repeats):
+        for side, flop in worth.items():
+            fused.SHARED_FLOP = flop
+            taken[side].append(seconds(read))
+    figures = {side: median(times) for side, times in taken.items()}
+    figures["ratio"] = median(a / b for a, b in zip(taken["whole"], taken["once"], strict=True))
+    print("  ".join(f"{side} {figure:.2f}" for side, figure in figures.items()))
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--batch", type=int, default=32, help="requests that decode at once")
@@ -80,10 +110,16 @@ def main() -> None:
     parser.add_argument("--new", type=int, default=256, help="longest completion, in tokens")
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--shared", type=int, default=0, help="tokens that all prompts begin with: see above")
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
 
+    if options.shared:
+        figures_shared = shared(options)
+        if options.json:
+            print(json.dumps(figures_shared))
+        return
     theirs = build()
     ours = TransformersEngine(build(), eos_ids=[], max_batch=options.batch, max_length=2048)
     warm_up = [Request([1, 2, 3], 2)]
