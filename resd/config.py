@@ -7,11 +7,11 @@ import importlib.util
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
-from pydantic import SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 from yaml import YAMLError
 
 from resd import algorithms
@@ -77,7 +77,8 @@ OmegaConf.register_new_resolver("asks", lambda style: "compact" if style == "com
 class Config(Section):
     """Everything a run needs to know; `steps` counts updates (null: one pass over the stream).
 
-    `on_empty` is what happens to a run that cannot learn (`resd.guard`), `on_alarm` to one that changes (`resd.alarm`).
+    `on_empty` is what happens to a run that cannot learn (`resd.guard`), `on_alarm` to one that changes (`resd.alarm`);
+    `max_mismatch` is how far engine and learner may be apart (`resd.guard`).
     """
 
     steps: Positive | None
@@ -90,6 +91,7 @@ class Config(Section):
     shuffle: bool
     on_empty: Literal["stop", "warn"]
     on_alarm: Literal["say", "stop", "rollback"]
+    max_mismatch: Annotated[float, Field(gt=0)] | None
     progress: Literal["auto", "on", "off"]
     task: TaskSettings
     algorithm: SerializeAsAny[AlgorithmSettings]
@@ -252,7 +254,7 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
                 f"run_dir={run_dir} holds a run with {key}={old_values.get(key)}, not {new_values.get(key)}: "
                 "write the same, or choose another run_dir"
             )
-    ignored = ("run_dir", "resume", "progress", "on_empty", "on_alarm")
+    ignored = ("run_dir", "resume", "progress", "on_empty", "on_alarm", "max_mismatch")
     return [f"{key}: {old_values.get(key)} -> {new_values.get(key)}" for key in changed if key not in ignored]
 
 

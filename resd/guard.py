@@ -1,6 +1,7 @@
 """A run that cannot learn does not end well: it is refused at the start, stopped, or told at the end.
 
-With `on_empty=warn` what would stop a run is only said. Whether it learns the right thing is not covered.
+With `on_empty=warn` what would stop a run is only said. So does not a run whose engine samples from other weights than
+the learner's (`max_mismatch`). Whether it learns the right thing is not covered.
 """
 
 import math
@@ -20,8 +21,15 @@ PATIENCE = 2  # updates without a usable reflection
 class Guard:
     """Watches what the updates of a run have to learn from; a run that does not `learn` needs no samples."""
 
-    def __init__(self, journal: Journal, on_empty: Literal["stop", "warn"], learns: bool = True) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        on_empty: Literal["stop", "warn"],
+        learns: bool = True,
+        max_mismatch: float | None = None,
+    ) -> None:
         self.journal = journal
+        self.max_mismatch = max_mismatch
         self.on_empty = on_empty
         self.learns = learns
         self.updates = self.steps = self.mute = 0
@@ -59,6 +67,13 @@ class Guard:
             return self._say(
                 f"{PATIENCE} updates had no usable reflection, the last is {step} ({losses}): "
                 "look at attempts/ for what the model wrote, or use algorithm=sdpo"
+            )
+        mismatch = observed.metrics.get("mismatch_kl", 0.0)
+        if self.max_mismatch is not None and mismatch > self.max_mismatch:
+            return (
+                f"engine and learner are {mismatch:.3g} nats a token apart in update {step}, more than "
+                f"max_mismatch={self.max_mismatch}: the engine has other weights, or computes this model differently; "
+                "try engine=transformers"
             )
         return ""
 

@@ -109,7 +109,7 @@ class Session:
             progress=settings.progress,
         )
         self.journal = Journal(self.log)
-        self.guard = Guard(self.journal, settings.on_empty, self.learner is not None)
+        self.guard = Guard(self.journal, settings.on_empty, self.learner is not None, settings.max_mismatch)
         self.alarm = Alarm(settings.alarm)
         verifier = Verifier(task, settings.verify.workers, settings.verify.timeout)
         engine = services.build_engine(settings, chat, student)

@@ -25,12 +25,12 @@ DEMONSTRATED = Sample([1], [2], None)
 class Watched:
     """A guard, and what it and its journal say on the console."""
 
-    def __init__(self, on_empty: Any = "stop") -> None:
+    def __init__(self, on_empty: Any = "stop", max_mismatch: float | None = None) -> None:
         log = Log(None, talks=False)
         self.said: list[str] = []
         log.say = self.said.append  # type: ignore[method-assign]
         self.journal = Journal(log)
-        self.guard = Guard(self.journal, on_empty)
+        self.guard = Guard(self.journal, on_empty, max_mismatch=max_mismatch)
 
     def update(self, *samples: Sample, attempts: Any = (), lost: Any = (), **metrics: float) -> str:
         """The guard's answer to an update with these samples and losses."""
@@ -55,6 +55,17 @@ def test_an_update_that_lost_all_samples_stops(name: str) -> None:
     watched = Watched("warn")
     assert watched.update(lost=[name]) == ""
     assert watched.said[1:] == [f"[yellow]update 1 has no sample to learn from (2 x {name})[/]"]
+
+
+@pytest.mark.parametrize("on_empty", ["stop", "warn"])
+def test_an_engine_that_samples_from_other_weights_stops_the_run(on_empty: str) -> None:
+    watched = Watched(on_empty, max_mismatch=0.05)
+    assert watched.update(TAUGHT, mismatch_kl=0.05) == ""
+    assert watched.update(TAUGHT, mismatch_kl=math.nan) == ""  # that of a step that is not finite, which is counted
+    assert watched.update(TAUGHT, mismatch_kl=0.051).startswith(
+        "engine and learner are 0.051 nats a token apart in update 3, more than max_mismatch=0.05"
+    )
+    assert Watched().update(TAUGHT, mismatch_kl=9.0) == ""
 
 
 @pytest.mark.parametrize("sample", [TAUGHT, REWARDED, EQUAL, DEMONSTRATED])

@@ -153,11 +153,15 @@ def test_engine_and_learner_must_agree(chat: Chat, tmp_path: Path, dtype: str, g
     world = World(tmp_path, chat, "sdpo", {"one": "wrong", "two": "bad"})
     run: Any = world.run
     seen: list[Sample] = []
+    order: list[str] = []
+    run.speech.engine.sleep = lambda: order.append("sleep")
+    run.sync = lambda: order.append("sync")
 
     class Shifted:
         hardware = SimpleNamespace(dtype=dtype)
 
         def logprobs(self, samples: Sequence[Sample]) -> list[list[float]]:
+            order.append("compare")
             seen.extend(samples)
             return [[LOGPROB + gap] * len(sample.response_ids) for sample in samples]
 
@@ -167,6 +171,7 @@ def test_engine_and_learner_must_agree(chat: Chat, tmp_path: Path, dtype: str, g
     else:
         with pytest.raises(UserError, match=r"disagree by .* nats a token \((0.001|0.1) would be rounding\)"):
             world.run.self_test(problems("one", "two"), world.task.prompt)
+    assert order == ["sleep", "sync", "compare"]
     assert [chat.decode(sample.response_ids) for sample in seen] == ["wrong", "bad"]
     assert {asked.request.max_tokens for asked in world.engine.asked} == {16}
     assert {asked.request.temperature for asked in world.engine.asked} == {SAMPLING.temperature}

@@ -148,7 +148,7 @@ class Learner:
             importance_C = torch.ones_like(old_C)
             if objective.loss.importance_cap is not None:
                 importance_C = truncated_importance(old_C, sampled_C, objective.loss.importance_cap)
-            drift_C = (now_C - sampled_C) * known_C
+            drift_C = (old_C - sampled_C) * known_C
             stats: Stats = {"mismatch_kl": (drift_C.expm1() - drift_C).sum()}
             loss = logprobs_C.new_zeros(())
             if divergence_C is not None:

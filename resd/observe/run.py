@@ -202,6 +202,8 @@ class Run:
         that the engine computes differently.
         """
         assert self.learner is not None
+        self.speech.engine.sleep()  # as after every update: what an engine loses in its sleep shows here
+        self.sync()
         drafts = self.speech.drafts(problems, 1, prompt)
         attempts = self.speech.speak(drafts, self.sampling.model_copy(update={"max_response": 16}), "self_test")
         samples = [Sample(a.prompt_ids, a.response_ids, a.logprobs) for a in attempts]
