@@ -1,5 +1,6 @@
 import random
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from resd.engine.base import Engine
 from resd.engine.decode import decode
 from resd.engine.fused import FusedDecoder, supports
 from resd.engine.transformers import TransformersEngine
+from resd.engine.vllm import VllmEngine
 from resd.types import Completion, Request
 
 VOCABULARY = 260
@@ -263,6 +265,21 @@ def test_sync_replaces_the_weights(name: str, tied: bool) -> None:
     assert all(a.ids != b.ids for a, b in zip(before, after, strict=True))
     ours.sync((name, weight.double()) for name, weight in tiny.model(seed=1, tied=tied).named_parameters())
     assert generated(ours, requests) == before
+
+
+def test_a_sync_that_leaves_old_keys_and_values_is_an_error() -> None:
+    asked: list[str] = []
+    ours = VllmEngine.__new__(VllmEngine)
+    ours.asleep = True
+    ours.llm = SimpleNamespace(
+        wake_up=lambda tags: asked.extend(tags),
+        collective_rpc=lambda name, args: asked.append(name),
+        reset_prefix_cache=lambda: len(asked) == 3,
+    )
+    ours.sync([])
+    assert (asked, ours.asleep) == (["weights", "load_full_tensors", "kv_cache"], False)
+    with pytest.raises(RuntimeError, match="keys and values of the old weights"):
+        ours.sync([])
 
 
 def test_sync_refuses_what_would_leave_the_weights_mixed() -> None:

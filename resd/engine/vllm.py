@@ -145,7 +145,8 @@ class VllmEngine:
         if self.asleep:
             self.llm.wake_up(tags=["kv_cache"])
             self.asleep = False
-        self.llm.reset_prefix_cache()  # it holds keys and values of the old weights
+        if not self.llm.reset_prefix_cache():  # it holds keys and values of the old weights
+            raise RuntimeError("vLLM keeps keys and values of the old weights: there are requests that have not ended")
 
     def sleep(self) -> None:
         """Frees weights and cache on a GPU; there is nothing to free on a CPU."""
