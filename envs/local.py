@@ -10,23 +10,21 @@ whose rows say `"split": "train"` or `"split": "test"`. The function is called w
         return response.strip() == row["answer"]
 
 and gives True or False, a reward from 0 to 1, a pair of either and a feedback, or a `resd.types.Verdict`. A response
-passes with a reward of 1. Feedback is what the method learns from: say what went wrong, not only that it did. The
-column that the option `privileged` names is a text that only a teacher may read (`algorithm=opsd`).
+passes with a reward of 1. Feedback is what the method learns from: say what went wrong, not only that it did. There may
+be several functions with weights: `resd.envs.judges`. The column that the option `privileged` names is a text that only
+a teacher may read (`algorithm=opsd`).
 
-The function runs in a worker process with a deadline, which is no sandbox; when it raises, that response is lost and
-counted. Numbers of numpy are taken as Python's. Not covered: prompts with images, functions that must keep state.
+Functions run in a worker process with a deadline, which is no sandbox; when one raises, that response is lost and
+counted. Not covered: prompts with images.
 """
 
-import importlib
-import inspect
 import math
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from resd.envs import rows
-from resd.task import Split, scalar
+from resd.envs.judges import Judges
+from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
 
@@ -34,15 +32,23 @@ class Local:
     """Implements `resd.task.Task`. Raises UserError when file or function cannot be used.
 
     source: as above
-    verifier: `package.module:function`, found where Python is started or installed
+    verifier: who judges, `package.module:function` or `file.py:function`, or several (`resd.envs.judges`)
     noun: what the trainer's prompts call a response ("answer", "program", …)
     privileged: a column of texts, which may be empty in some rows
+    passes: the reward from which a response passes; None: full marks
     """
 
-    def __init__(self, source: str, verifier: str, noun: str = "answer", privileged: str | None = None) -> None:
+    def __init__(
+        self,
+        source: str,
+        verifier: Any,
+        noun: str = "answer",
+        privileged: str | None = None,
+        passes: float | None = None,
+    ) -> None:
         self.source = rows.check_source(source)
-        _function(verifier)
-        self.verifier, self.noun, self.privileged = verifier, noun, privileged
+        self.judges = Judges(verifier, passes)
+        self.noun, self.privileged = noun, privileged
 
     def problems(self, split: Split) -> list[Problem]:
         """The problems of one split, at least one, in the order of the file."""
@@ -54,7 +60,7 @@ class Local:
                     f'{place}: split must be "train" or "test", not {belongs!r}; or give a folder with a file for each'
                 )
             if belongs == split:
-                problem = _problem(row, place, f"{split}-{number}", self.privileged)
+                problem = self._problem(row, place, f"{split}-{number}")
                 if problem.id in problems:
                     raise UserError(f"{place}: the id {problem.id!r} occurs twice; every problem needs its own")
                 problems[problem.id] = problem
@@ -73,50 +79,30 @@ class Local:
         return [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
-        """What the function says. Raises what it raises, and UserError when it gives something else than it should."""
-        given = _function(self.verifier)(problem.cases[0], response)
-        if isinstance(given, Verdict):
-            return given
-        reward, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
-        reward = scalar(reward)
-        if not isinstance(reward, (bool, int, float)) or not 0 <= reward <= 1 or not isinstance(feedback, str):
-            raise UserError(
-                f"verifier={self.verifier} gave {given!r:.80}: return True or False, a reward from 0 to 1, "
-                "a pair of either and a feedback, or a Verdict"
-            )
-        passed = reward == 1
-        feedback = "" if passed else feedback or f"The {self.noun} is wrong."
-        return Verdict(float(reward), passed, int(passed), 1, feedback, response)
+        """What the judges say. Raises what they raise, and UserError when one gives something else than it should."""
+        return self.judges(problem.cases[0], response, self.noun)
+
+    def _problem(self, row: dict[str, Any], place: str, default_id: str) -> Problem:
+        match row.get("prompt"):
+            case str(asked) if asked.strip():
+                statement = asked
+            case [*messages] if messages and all(map(_is_message, messages)):
+                statement = messages[-1]["content"]
+            case asked:
+                raise UserError(
+                    f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}"
+                )
+        told = _text(row, self.privileged, place) if self.privileged else ""
+        return Problem(
+            _text(row, "id", place) or default_id,
+            statement,
+            _text(row, "family", place),
+            [row] * self.judges.cases,
+            told,
+        )
 
 
 load = Local
-
-
-@cache
-def _function(path: str) -> Callable[[dict[str, Any], str], Any]:
-    module, _, name = path.partition(":")
-    try:
-        function = getattr(importlib.import_module(module), name)
-        inspect.signature(function).bind({}, "")
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"verifier={path!r} cannot be imported ({error}): write package.module:function") from None
-    except TypeError as error:
-        raise UserError(f"verifier={path!r} must be a function of a row and a response ({error})") from None
-    return function
-
-
-def _problem(row: dict[str, Any], place: str, default_id: str, privileged: str | None) -> Problem:
-    match row.get("prompt"):
-        case str(asked) if asked.strip():
-            statement = asked
-        case [*messages] if messages and all(map(_is_message, messages)):
-            statement = messages[-1]["content"]
-        case asked:
-            raise UserError(
-                f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}"
-            )
-    told = _text(row, privileged, place) if privileged else ""
-    return Problem(_text(row, "id", place) or default_id, statement, _text(row, "family", place), [row], told)
 
 
 def _text(row: dict[str, Any], key: str, place: str) -> str:

@@ -77,7 +77,8 @@ def read(source: TextIO) -> str:
 
 def _score(verdict: Verdict) -> str:
     outcome = "passed" if verdict.passed else "failed" + (f" ({verdict.error})" if verdict.error else "")
-    return f"{outcome}, {verdict.cases_passed} of {verdict.cases_total} cases, reward {verdict.reward:.2f}"
+    parts = "".join(f", {name} {value:.2f}" for name, value in verdict.scores.items())
+    return f"{outcome}, {verdict.cases_passed} of {verdict.cases_total} cases, reward {verdict.reward:.2f}{parts}"
 
 
 def _setting(arguments: Sequence[str]) -> tuple[Task, Split, str]:
