@@ -76,7 +76,7 @@ function attemptView(a) {
     el("div", { class: "pair" },
       el("div", {}, ...part(`Response (${a.tokens ?? "?"} tokens${a.truncated ? ", truncated" : ""})`, ...response(a))),
       el("div", {},
-        ...(a.verdict ? part(`Feedback (reward ${number(a.verdict.reward)})`, written(a.verdict.feedback)) : []),
+        ...(a.verdict ? part(`Feedback (${["reward", a.verdict.reward, ...Object.entries(a.verdict.scores || {}).flat()].map((v) => (typeof v === "number" ? `${number(v)},` : v)).join(" ").slice(0, -1)})`, written(a.verdict.feedback)) : []),
         ...(a.reflection ? part("Reflection", written(a.reflection.text),
           tags.length ? el("div", { class: "tags" }, tags.map(([id, tag]) => el("span", { class: { helpful: "good", harmful: "bad" }[tag] || "soft" }, `${{ helpful: "▲", harmful: "▼" }[tag] || "·"} ${id} ${tag}`))) : null) : []))),
     ...(a.teacher_prompt ? [el("details", { open: true }, el("summary", {}, "Teacher prompt"), written(a.teacher_prompt))] : []),
