@@ -26,7 +26,7 @@ def scores(groups: Sequence[Group]) -> str:
 
 
 def curves(groups: Sequence[Group]) -> str:
-    """One line a method and evaluated update: interactions, seconds of training, mean@n of tasks and of graded rewards."""
+    """One line a method and evaluated update: interactions, seconds of training, mean@n of tasks and graded rewards."""
     metrics = {"per task": METRICS[0]} | ({"reward": REWARD[0]} if REWARD[0] in score_names(groups) else {})
     lines = []
     for group in groups:
