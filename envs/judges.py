@@ -100,14 +100,15 @@ class Judges:
         reward = math.fsum(judge.weight * said.reward for judge, said in counting) / total
         scores = {f"reward/{judge.name}": said.reward for judge, said in each}
         scores |= {f"{judge.name}/{name}": value for judge, said in each for name, value in said.scores.items()}
-        short = [(judge.name, said) for judge, said in counting if said.reward < 1 or not said.passed]
         passed = sum(said.passed for _, said in counting)
+        short = [(judge.name, said) for judge, said in counting if said.reward < 1 or not said.passed]
+        told = [f"{name}: {said.feedback or f'{said.reward:.2f} of 1'}" for name, said in short]
         return Verdict(
             reward=min(reward, 1.0),
             passed=passed == len(counting),
             cases_passed=passed,
             cases_total=len(counting),
-            feedback="\n".join(f"{name}: {said.feedback or f'{said.reward:.2f} of 1'}" for name, said in short),
+            feedback="\n".join(told) if passed < len(counting) or self.passes else "",
             answer=response,
             error=next((said.error for _, said in counting if said.error), None),
             scores=scores,

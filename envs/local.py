@@ -39,6 +39,8 @@ from resd.envs.rows import Placed
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
+TEST_SHARE = 0.2
+
 
 class Local:
     """Implements `resd.task.Task`. Raises UserError when file or function cannot be used.
@@ -52,7 +54,7 @@ class Local:
     template: Jinja that makes the prompt of a row's columns
     splits: the set's names of `train` and `test`; one name for both divides that split
     subset: of a data set of the hub
-    test_share: of a set without splits, above 0 and below 1
+    test_share: of a set without splits, above 0 and below 1; None: a fifth
     """
 
     def __init__(
@@ -66,7 +68,7 @@ class Local:
         template: str | None = None,
         splits: Mapping[str, str | None] | None = None,
         subset: str | None = None,
-        test_share: float = 0.2,
+        test_share: float | None = None,
     ) -> None:
         self.source = sets.check(source)
         self.judges = Judges(verifier, passes)
@@ -74,6 +76,7 @@ class Local:
         self.splits = _names("splits", splits)
         if wrong := self.splits.keys() - {"train", "test"}:
             raise UserError(f"splits has train and test, and no {min(wrong)}: write splits.train or splits.test")
+        test_share = TEST_SHARE if test_share is None else test_share
         if isinstance(test_share, bool) or not isinstance(test_share, (int, float)) or not 0 < test_share < 1:
             raise UserError(f"test_share={test_share!r} is no share: write a number above 0 and below 1")
         self.noun, self.privileged, self.subset, self.test_share = noun, privileged, subset, test_share
@@ -107,21 +110,21 @@ class Local:
         names = {"train": "train", "test": "test", **self.splits}
         if all(row.get("split") in (None, "") for _, row in rows):
             return self._divided(rows)
-        said = [row.get("split") for _, row in rows]
-        for (place, _), name in zip(rows, said, strict=True):
+        said = [_text(row, "split", place) for place, row in rows]
+        for (place, row), name in zip(rows, said, strict=True):
             if not self.splits and name not in names.values():
                 raise UserError(
-                    f'{place}: split must be "train" or "test", not {name!r}; or give a folder with a file for each, '
-                    "or say which are which: task.options.splits.test=NAME"
+                    f'{place}: split must be "train" or "test", not {row.get("split")!r}; '
+                    "or give a folder with a file for each, or say which are which: task.options.splits.test=NAME"
                 )
         if unknown := [name for name in self.splits.values() if name not in said]:
-            others = ", ".join(dict.fromkeys(map(str, said)))
+            others = ", ".join(dict.fromkeys(filter(None, said)))
             raise UserError(f"source={self.source!r} has no row of the split {unknown[0]}: it has {others}")
         if names["train"] == names["test"]:
             sides = iter(self._divided([row for row, name in zip(rows, said, strict=True) if name == names["train"]]))
             return [next(sides) if name == names["train"] else "" for name in said]
         side = {name: key for key, name in names.items()}
-        return [side.get(name, "") if isinstance(name, str) else "" for name in said]
+        return [side.get(name, "") for name in said]
 
     def _divided(self, rows: list[Placed]) -> list[str]:
         """Sides by a hash of each row, neither of them empty if two rows differ."""
@@ -170,9 +173,10 @@ def _names(key: str, names: Any) -> dict[str, str]:
     if names is not None and not isinstance(names, Mapping):
         raise UserError(f"{key}={names!r:.80} has no names: write {key}.NAME=VALUE")
     given = {str(name): value for name, value in (names or {}).items() if value is not None}
-    if wrong := next((name for name, value in given.items() if not isinstance(value, str)), None):
-        raise UserError(f"{key}.{wrong}={given[wrong]!r:.80} is no name: write a text")
-    return given
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            raise UserError(f"{key}.{name}={value!r:.80} is no name: write a text")
+    return {name: str(value) for name, value in given.items()}
 
 
 def _place_of(key: str) -> float:

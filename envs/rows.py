@@ -90,6 +90,8 @@ def read_hub(name: str, split: str, revision: str | None = None) -> Any:
 
 def _text(path: Path) -> str:
     named = f"{path} must be a {KINDS.get(kind(path), 'JSONL')} file in UTF-8, but cannot be read"
+    if not kind(path):
+        named = f"{path} does not end in {' '.join(KINDS)}, and cannot be read as JSONL in UTF-8"
     try:
         raw = path.read_bytes()
         if path.suffix == ".gz":

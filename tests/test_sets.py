@@ -221,6 +221,8 @@ def test_rows_may_say_their_split_in_other_words(tmp_path: Path) -> None:
     assert ids(source, columns=columns, splits={"train": "a", "test": "c"}) == (["q0", "q1"], ["q4", "q5"])
     train, test = ids(source, columns=columns, splits={"train": "b", "test": "b"})
     assert sorted(train + test) == ["q2", "q3"]
+    numbered = write(tmp_path / "numbered.jsonl", [{**row, "fold": n % 3} for n, row in enumerate(QUESTIONS[:6])])
+    assert ids(numbered, columns=columns, splits={"train": 1, "test": 2}) == (["q1", "q4"], ["q2", "q5"])
     with pytest.raises(UserError, match="has no row of the split dev: it has a, b, c"):
         ids(source, columns=columns, splits={"train": "a", "test": "dev"})
     with pytest.raises(UserError, match=r"line 1: split must be .*, not 'a'; .*task\.options\.splits\.test=NAME"):
@@ -269,6 +271,7 @@ CSV = "key,question,answer\n"
         ("r.csv", CSV.encode() + b"a,gr\xfc\xdfe?,1\n", r"must be a CSV file in UTF-8, but .*: line 2 has bytes"),
         ("r.json", '[{"key": 1},\n {"key" 2}]', r"r\.json, line 2 is not JSON: Expecting ':' delimiter at column 9"),
         ("r.json", '{\n"data": []\n}', r"r\.json is one object, not rows: write \[ROW, ROW, …\], or one row a line"),
+        ("r.xlsx", b"PK\x03\x04\xff\xfe", r"r\.xlsx does not end in .*\.csv .*, and cannot be read as JSONL in UTF-8"),
         ("r.csv.gz", b"no gzip", r"r\.csv\.gz must be a CSV file .* cannot be read"),
     ],
 )  # fmt: skip
@@ -290,7 +293,8 @@ def test_mistakes_name_file_and_row(tmp_path: Path, name: str, content: str | by
         ({"test_share": "half"}, "is no share"),
         ({"splits": {"dev": "x"}}, r"splits has train and test, and no dev"),
         ({"splits": "train"}, r"splits='train' has no names: write splits\.NAME=VALUE"),
-        ({"columns": {"prompt": 3}}, r"columns\.prompt=3 is no name"),
+        ({"columns": {"prompt": [3]}}, r"columns\.prompt=\[3\] is no name"),
+        ({"columns": {"prompt": True}}, r"columns\.prompt=True is no name"),
     ],
 )
 def test_wrong_options(tmp_path: Path, options: dict[str, Any], message: str) -> None:

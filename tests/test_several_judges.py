@@ -105,6 +105,13 @@ def test_a_threshold_passes(says: float, passes: float, passed: bool) -> None:
     assert said.feedback == ("" if passed else f"a: {says:.2f} of 1\nb: too little")
 
 
+def test_there_is_nothing_to_say_of_what_passes() -> None:
+    """A judge's own verdict may pass with less than full marks."""
+    judges = Judges({"a": f"{HERE}:says", "b": f"{HERE}:says_too"}, None)
+    said = judges({"says": Verdict(0.5, True, 1, 1, ""), "says_too": True}, "x", "answer")
+    assert (said.reward, said.passed, said.feedback) == (0.75, True, "")
+
+
 def test_a_threshold_decides_over_a_verdict() -> None:
     said = Judges(f"{HERE}:says", 0.5)({"says": Verdict(0.6, False, 3, 5, "two are wrong")}, "x", "answer")
     assert said == Verdict(0.6, True, 1, 1, "")

@@ -32,11 +32,12 @@ def curves(groups: Sequence[Group]) -> str:
     for group in groups:
         names = [metric.format(n=group.samples) for metric in metrics.values()]
         for step in sorted(set.intersection(*(set(run.evaluations) for run in group.runs))):
-            values = [[run.evaluations[step].get(name) for run in group.runs] for name in names]
-            if None not in values[0]:
+            rows = [run.evaluations[step] for run in group.runs]
+            values = [[row[name] for row in rows if row.get(name) is not None] for name in names]
+            if len(values[0]) == len(rows):
                 seconds = _mean([_at(run, step, run.timeline.seconds) for run in group.runs])
                 seen = _mean([_at(run, step, run.timeline.interactions) for run in group.runs])
-                told = [_percent(None if None in each else estimate(each)) for each in values]
+                told = [_percent(estimate(each) if len(each) == len(rows) else None) for each in values]
                 lines.append([group.label, str(step), f"{seen:,.0f}", f"{seconds:,.0f}", *told])
     return _table(["method", "update", "interactions", "seconds", *(f"{name}, mean@n" for name in metrics)], lines)
 
