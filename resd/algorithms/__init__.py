@@ -47,7 +47,7 @@ def _own(path: str) -> SimpleNamespace:
     told = (get_args(each) for kind in found.__mro__ for each in vars(kind).get("__orig_bases__", ()))
     types = (each for several in told for each in several if isinstance(each, type))
     settings = next((each for each in types if issubclass(each, AlgorithmSettings)), AlgorithmSettings)
-    name: Any = Literal[path]  # type: ignore[valid-type]
+    name: Any = Literal[path]
     called_so = create_model(settings.__name__, __base__=settings, name=(name, ...))
     return SimpleNamespace(Algorithm=found, Settings=called_so)
 
