@@ -4,8 +4,8 @@ The repository has this package at its top level, beside `conf`; `resd/envs` and
 is installed are folders of `resd`. So neither is in the way of a user's own `envs` or `conf`. In a checkout the name
 `envs` leads here too, for scripts from before; this project's own code says `resd.envs`.
 
-A name is looked up as a module of this package, then among the entry points of group `resd.envs`, then as a dotted
-path `package.module:callable`. Each gives a callable that takes the options and returns a task.
+A name is looked up as a module of this package, then among the entry points of group `resd.envs`, then as a path
+`package.module:callable` or `file.py:callable`. Each gives a callable that takes the options and returns a task.
 """
 
 import importlib
@@ -14,6 +14,7 @@ import inspect
 from importlib.metadata import entry_points
 from typing import Any
 
+from resd.named import named
 from resd.task import Task
 from resd.types import UserError
 
@@ -31,11 +32,7 @@ def load(name: str, **options: Any) -> Task:
 
 def _factory(name: str) -> Any:
     if ":" in name:
-        path, _, attribute = name.partition(":")
-        try:
-            return getattr(importlib.import_module(path), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"task {name!r} cannot be imported: {error}") from None
+        return named("task", name, "callable")
     if name.isidentifier() and importlib.util.find_spec(f"resd.envs.{name}"):
         module = importlib.import_module(f"resd.envs.{name}")
         if hasattr(module, "load"):

@@ -77,7 +77,8 @@ def read(source: TextIO) -> str:
 
 def _score(verdict: Verdict) -> str:
     outcome = "passed" if verdict.passed else "failed" + (f" ({verdict.error})" if verdict.error else "")
-    return f"{outcome}, {verdict.cases_passed} of {verdict.cases_total} cases, reward {verdict.reward:.2f}"
+    parts = "".join(f", {name} {value:.2f}" for name, value in verdict.scores.items())
+    return f"{outcome}, {verdict.cases_passed} of {verdict.cases_total} cases, reward {verdict.reward:.2f}{parts}"
 
 
 def _setting(arguments: Sequence[str]) -> tuple[Task, Split, str]:
@@ -95,10 +96,16 @@ def _setting(arguments: Sequence[str]) -> tuple[Task, Split, str]:
         raise UserError(f"split={split} does not exist: write train or test")
     name, options = _configured(name)
     for key, value in given.items():
+        *sections, last = key.split(".")
+        place = options
+        for section in sections:
+            place = place.setdefault(section, {})
+            if not isinstance(place, dict):
+                raise UserError(f"{key}={value}: {section} is no section, write {section}=VALUE")
         try:
-            options[key] = yaml.safe_load(value)
+            place[last] = yaml.safe_load(value)
         except yaml.YAMLError:
-            options[key] = value
+            place[last] = value
     return envs.load(name, **options), split, wanted
 
 

@@ -1,14 +1,23 @@
-"""Rows of a data set: from a JSONL or parquet file, from a folder with one such file a split, or from Hugging Face.
+"""Rows of a data set: from a file, from a folder with a file a split, or from Hugging Face.
 
-A JSONL file is UTF-8, with or without a byte order mark, and may as well be one JSON array of rows.
+A file is known by the end of its name: `.jsonl` or `.json` (an object a line, or one array of objects), `.csv` and
+`.tsv` (with a header; every cell is a text), `.parquet`; texts may be packed (`.csv.gz`). They are UTF-8, with or
+without a byte order mark, or UTF-16 with one. The separator of a CSV file is the one of `,;|` and tab that its header
+has most of.
 
 Rows from files come with their place, so that a task can say which one it cannot use. Everything that goes wrong here
-is a UserError. Parquet and Hugging Face need packages of the extras `ifeval` and `hub`.
+is a UserError. Parquet and Hugging Face need packages of the extras `parquet` and `hub`. Not covered: spreadsheets,
+files without a header.
 """
 
+import csv
+import gzip
+import io
 import json
 import os
 import re
+import sys
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +26,10 @@ from resd.task import Split
 from resd.types import UserError
 
 Row = dict[str, Any]
+Placed = tuple[str, Row]
+
+KINDS = {".jsonl": "JSONL", ".json": "JSON", ".ndjson": "JSONL", ".csv": "CSV", ".tsv": "TSV", ".parquet": "Parquet"}
+SEPARATORS = ",;\t|"
 
 
 def check_source(source: str, *words: str) -> str:
@@ -25,26 +38,49 @@ def check_source(source: str, *words: str) -> str:
         return source
     path = os.path.expanduser(str(source))
     if not os.path.exists(path):
-        others = f"{', '.join(words)}, or such a path" if words else "a JSONL file, or a folder with a file a split"
+        formats = "a JSONL, JSON, CSV, TSV or Parquet file, or a folder with a file a split"
+        others = f"{', '.join(words)}, or such a path" if words else formats
         raise UserError(f"source={source!r} is neither a file nor a folder: write {others}")
     return path
 
 
-def read_file(source: str, split: Split) -> Iterator[tuple[str, Row]]:
+def kind(path: Path) -> str:
+    """The end of its name that says what it holds; "" if none does."""
+    end = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    return end if end in KINDS else ""
+
+
+def read_file(source: str, split: Split) -> Iterator[Placed]:
     """(place, row) of the file `source`, or of its `train.jsonl`, `test.parquet`, … when `source` is a folder."""
     path = Path(source)
     if path.is_dir():
-        kept = [path / f"{split}{suffix}" for suffix in (".jsonl", ".parquet")]
+        kept = [path / f"{split}{end}" for end in KINDS]
         path = next((file for file in kept if file.exists()), kept[0])
-    return _parquet(path) if path.suffix == ".parquet" else _jsonl(path)
+    return read(path)
+
+
+def read(path: Path) -> Iterator[Placed]:
+    """(place, row) of one file."""
+    match kind(path):
+        case ".parquet":
+            return _parquet(path)
+        case ".csv" | ".tsv" as end:
+            return _table(path, "\t" if end == ".tsv" else None)
+    return _jsonl(path)
+
+
+def library(source: str) -> Any:
+    """The package datasets, which `source` needs. Raises UserError if it is not there."""
+    try:
+        import datasets
+    except ImportError:
+        raise UserError(f"source={source} needs the package datasets: run pip install datasets") from None
+    return datasets
 
 
 def read_hub(name: str, split: str, revision: str | None = None) -> Any:
     """The Hugging Face data set `name`, a sequence of rows with `features`."""
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise UserError("source=hf needs the package datasets: run pip install datasets") from None
+    load_dataset = library("hf").load_dataset
     try:
         return load_dataset(name, split=split, revision=revision)
     except Exception as error:  # offline, renamed, not permitted: the library has an exception for each
@@ -52,12 +88,25 @@ def read_hub(name: str, split: str, revision: str | None = None) -> Any:
         raise UserError(f"the data set {name} cannot be loaded ({reason}): give its file as source") from None
 
 
-def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
+def _text(path: Path) -> str:
+    named = f"{path} must be a {KINDS.get(kind(path), 'JSONL')} file in UTF-8, but cannot be read"
+    if not kind(path):
+        named = f"{path} does not end in {' '.join(KINDS)}, and cannot be read as JSONL in UTF-8"
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} must be a JSONL file in UTF-8, but cannot be read: {error}") from None
-    if (array := _array(text)) is not None:
+        raw = path.read_bytes()
+        if path.suffix == ".gz":
+            raw = gzip.decompress(raw)
+        return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise UserError(f"{named}: line {line} has bytes that are not; save it as UTF-8") from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{named}: {error}") from None
+
+
+def _jsonl(path: Path) -> Iterator[Placed]:
+    text = _text(path).replace("\r\n", "\n").replace("\r", "\n")
+    if (array := _array(text, path)) is not None:
         found: Iterable[tuple[str, Any]] = [(f"{path}, entry {number}", row) for number, row in enumerate(array, 1)]
     else:
         lines = [(f"{path}, line {number}", line) for number, line in enumerate(text.split("\n"), 1)]
@@ -68,15 +117,50 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
         yield place, row
 
 
-def _array(text: str) -> list[Any] | None:
-    """The rows of a text that is one JSON array of objects."""
-    if re.match(r"\s*\[\s*\{", text) is None:
+def _array(text: str, path: Path) -> list[Any] | None:
+    """The rows of a text that is one JSON array of objects. Raises UserError for one object over several lines."""
+    start = re.match(r"\s*(\[\s*[{\]]|\{[^\S\n]*\n)", text)
+    if start is None:
         return None
     try:
         whole = json.loads(text)
-    except (json.JSONDecodeError, RecursionError):
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}, line {error.lineno} is not JSON: {error.msg} at column {error.colno}") from None
+    except (RecursionError, ValueError):
         return None
+    if isinstance(whole, dict):
+        raise UserError(f"{path} is one object, not rows: write [ROW, ROW, …], or one row a line")
     return whole if isinstance(whole, list) else None
+
+
+def _table(path: Path, separator: str | None) -> Iterator[Placed]:
+    text = _text(path)
+    first = text.lstrip().partition("\n")[0]
+    separator = separator or max(SEPARATORS, key=first.count)
+    csv.field_size_limit(sys.maxsize)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    header: list[str] = []
+    while True:
+        place = f"{path}, line {reader.line_num + 1}"
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(f"{place} is no row of a {KINDS[kind(path)]} file: {error}") from None
+        if not any(cells):
+            continue
+        if not header:
+            header = [name.strip() for name in cells]
+            if twice := next((name for name in header if name and header.count(name) > 1), None):
+                raise UserError(f"{place}: two columns are called {twice!r}; every column needs its own name")
+            continue
+        if len(cells) != len(header):
+            raise UserError(
+                f"{place} has {len(cells)} cells, and the header {len(header)}: write cells that contain "
+                f"{separator!r} or a line break in double quotes"
+            )
+        yield place, {name: cell for name, cell in zip(header, cells, strict=True) if name}
 
 
 def _parse(line: str, place: str) -> Any:
@@ -95,7 +179,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise UserError(f"{path} needs the package pyarrow: run pip install pyarrow, or give a JSONL file") from None
+        raise UserError(f"{path} needs the package pyarrow: run pip install pyarrow, or give JSONL or CSV") from None
     try:
         rows = parquet.read_table(path).to_pylist()
     except (OSError, pyarrow.ArrowException) as error:

@@ -20,7 +20,8 @@ OPTIONAL = {
     "flash_attn": ("faster attention inside vLLM on some GPUs; nothing here needs it", "pip install flash-attn"),
     "peft": ("model.lora", "pip install 'peft<0.22'"),
     "gguf": ("GGUF files in scripts/fetch_model.py", "pip install gguf"),
-    "datasets": ("task.options.source=hf", "pip install datasets"),
+    "datasets": ("data sets of the hub in task.options.source", "pip install datasets"),
+    "pyarrow": ("Parquet files in task.options.source", "pip install pyarrow"),
     "lm_eval": ("task=ifeval", "pip install 'lm-eval[ifeval]<0.5' pyarrow"),
     "reasoning_gym": ("task=reasoning_gym", "pip install 'reasoning-gym<0.2'"),
 }

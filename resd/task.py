@@ -5,7 +5,8 @@ known-bad one; a run calls it before a model is read. Both it and `verify` are c
 deadline, so that the task and its problems must be picklable.
 
 A task is one file in `envs/` with a `load(**options)` function and one file in `conf/task/`; or any package that
-registers an entry point in the group `resd.envs`; or a dotted path `package.module:callable`.
+registers an entry point in the group `resd.envs`; or a path
+`package.module:callable` or `file.py:callable`.
 """
 
 from collections.abc import Sequence

@@ -84,7 +84,11 @@ def test_the_second_task_is_measured_before_between_and_after(
     found = of_kind(rows, "forgetting")
     assert [row["step"] for row in found] == [0, 2, 3]
     both = {f"forgetting/{k}/{s}@3" for k in ("per_task", "per_case") for s in ("mean", "best")}
-    changes = {f"forgetting/{k}/{c}" for k in ("per_task", "per_case") for c in ("change", "change_low", "change_high")}
+    changes = {
+        f"forgetting/{k}/{c}"
+        for k in ("per_task", "per_case", "reward")
+        for c in ("change", "change_low", "change_high")
+    }
     assert both <= found[0].keys()
     assert not changes & found[0].keys()
     assert both | changes <= found[1].keys()
@@ -92,7 +96,7 @@ def test_the_second_task_is_measured_before_between_and_after(
         moved = row["forgetting/per_case/mean@3"] - found[0]["forgetting/per_case/mean@3"]
         assert row["forgetting/per_case/change"] == pytest.approx(moved, abs=1e-12)
     base = json.loads((tmp_path / "run/checkpoints/step_000003/state/run.json").read_text())["forgetting"]
-    assert [len(by_problem) for by_problem in base.values()] == [5, 5]
+    assert {name: len(by_problem) for name, by_problem in base.items()} == {"per_task": 5, "per_case": 5, "reward": 5}
     for with_it, without in zip(of_kind(rows, "train"), of_kind(plain, "train"), strict=True):
         assert with_it["loss"] == without["loss"]  # measuring changes nothing
     assert write_report([tmp_path / "run"], tmp_path / "report.html") > 0

@@ -207,9 +207,11 @@ def test_a_home_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_wrong_sources(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is neither a file nor a folder: write a JSONL file, or a folder"):
+    with pytest.raises(
+        UserError, match="is neither a file nor a folder: write a JSONL, JSON, CSV, TSV or Parquet file"
+    ):
         load(str(tmp_path / "nowhere"))
-    with pytest.raises(UserError, match=r"train\.jsonl must be a JSONL file .* cannot be read"):
+    with pytest.raises(UserError, match=r"has no file of rows: give a folder with train\.jsonl and test\.jsonl"):
         load(str(tmp_path)).problems("train")
 
 

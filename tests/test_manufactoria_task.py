@@ -349,7 +349,7 @@ def test_files_without_usable_problems(tmp_path: Path) -> None:
         Manufactoria(write(tmp_path / "rows.jsonl", ROW), family="contains_count").problems("train")
     with pytest.raises(UserError, match=r"test\.jsonl must be a JSONL file in UTF-8, but cannot be read"):
         Manufactoria(str(tmp_path)).problems("test")
-    (tmp_path / "test.jsonl").write_bytes(b"\xff\xfe")
+    (tmp_path / "test.jsonl").write_bytes(b"\xff\xfa")
     with pytest.raises(UserError, match=r"test\.jsonl must be a JSONL file in UTF-8"):
         Manufactoria(str(tmp_path)).problems("test")
 

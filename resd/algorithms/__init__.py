@@ -1,17 +1,23 @@
 """One file per paper. A module has `Settings` (what its configuration may say) and `Algorithm` (what an update does).
 
-Adding a baseline: one file here and one in `conf/algorithm/`; nothing else names it. An algorithm that works on top of
-another one has the other's settings as its `context`.
+Adding a baseline: one file here and one in `conf/algorithm/`; nothing else names it. Or none here: with
+`algorithm.name=package.module:Class` (or `file.py:Class`) the class is a user's own, a subclass of `base.Algorithm` or
+of one of these; the settings are those of its type parameter. An algorithm that works on top of another one has the
+other's settings as its `context`.
 """
 
 import importlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import BeforeValidator, SerializeAsAny, create_model
 
+from resd.named import named
 from resd.settings import AlgorithmSettings
+from resd.types import UserError
 
 if TYPE_CHECKING:
     from resd.algorithms.base import Algorithm
@@ -19,11 +25,31 @@ if TYPE_CHECKING:
 
 
 def module(name: str) -> Any:
-    """The module called `name`. ValueError if there is none."""
+    """The module called `name`, or what is in it for a class of a user's own. ValueError if there is none."""
+    if ":" in name:
+        return _own(name)
     known = sorted(file.stem for file in Path(__file__).parent.glob("[a-z]*.py") if file.stem != "base")
     if name not in known:
-        raise ValueError(f"algorithm.name={name} does not exist: choose one of {', '.join(known)}")
+        raise ValueError(
+            f"algorithm.name={name} does not exist: choose one of {', '.join(known)}, or package.module:Class"
+        )
     return importlib.import_module(f"resd.algorithms.{name}")
+
+
+@cache
+def _own(path: str) -> SimpleNamespace:
+    """`Algorithm` and `Settings` of the class at `path`. Raises UserError if it is no algorithm."""
+    from resd.algorithms import base
+
+    found = named("algorithm.name", path, "Class")
+    if not (isinstance(found, type) and issubclass(found, base.Algorithm)):
+        raise UserError(f"algorithm.name={path} is no algorithm: write a subclass of resd.algorithms.base.Algorithm")
+    told = (get_args(each) for kind in found.__mro__ for each in vars(kind).get("__orig_bases__", ()))
+    types = (each for several in told for each in several if isinstance(each, type))
+    settings = next((each for each in types if issubclass(each, AlgorithmSettings)), AlgorithmSettings)
+    name: Any = Literal[path]
+    called_so = create_model(settings.__name__, __base__=settings, name=(name, ...))
+    return SimpleNamespace(Algorithm=found, Settings=called_so)
 
 
 def settings(values: AlgorithmSettings | Mapping[str, Any]) -> AlgorithmSettings:

@@ -2,8 +2,8 @@
 
 `mean@n` averages over samples; `best@n` is the true maximum over the n samples of a problem (the released evaluation
 logs a bootstrap with replacement, which is lower). Both per task (all cases passed), per case (the share of a problem's
-cases, averaged over problems) and for every further score of the verdicts. `per_case/pooled` is the share of all cases
-of all problems together.
+cases, averaged over problems), for the reward and for every further score of the verdicts. `per_case/pooled` is the
+share of all cases of all problems together.
 """
 
 from collections.abc import Callable, Sequence
@@ -53,10 +53,13 @@ def summarise(attempts: Sequence[Attempt], samples: int, prefix: str = "eval") -
 def scores(attempts: Sequence[Attempt]) -> dict[str, dict[str, list[float]]]:
     """By name of the score and id of the problem: one number a sample, 0 for a lost verdict."""
     further = dict.fromkeys(name for attempt in attempts if attempt.verdict for name in attempt.verdict.scores)
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in ("per_task", "per_case", *further)}
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in ("per_task", "per_case", "reward", *further)}
     for attempt in attempts:
         verdict = attempt.verdict
-        of = {"per_task": float(verdict.passed), "per_case": verdict.case_fraction, **verdict.scores} if verdict else {}
+        of: dict[str, float] = {}
+        if verdict is not None:
+            of = {"per_task": float(verdict.passed), "per_case": verdict.case_fraction, "reward": verdict.reward}
+            of |= verdict.scores
         for name, by_problem in found.items():
             by_problem.setdefault(attempt.problem.id, []).append(of.get(name, 0.0))
     return found

@@ -63,7 +63,9 @@ class Forgetting:
         if self.base is None:
             self.base = now
         else:
-            for name in ("per_task", "per_case"):
+            for name in ("per_task", "per_case", "reward"):
+                if name not in self.base:  # of an older run
+                    continue
                 change, low, high = difference(self.base[name], now[name], run.seed)
                 metrics |= {
                     f"forgetting/{name}/change": change,

@@ -5,16 +5,18 @@ works on log-probabilities, which must be finite (`distill` floors them). The te
 sum to one; no function assumes that it does. The gradient is meant to be taken in p alone, at a constant q.
 
 The paper names forward KL, reverse KL and the Jensen-Shannon divergence with equal weights; the skewed one and the
-last three are additions. A new divergence is one more registered function.
+last three are additions. A new divergence is one more registered function, or one of a user's own, known by its path.
 """
 
 import math
 from collections.abc import Callable
+from functools import cache
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from resd.named import named
 from resd.types import UserError
 
 Buckets = Float[Tensor, "T K"]
@@ -36,13 +38,50 @@ def register(name: str) -> Callable[[Formula], Formula]:
 
 
 def divergence(name: str, alpha: float = 0.5) -> Callable[[Buckets, Buckets], Buckets]:
-    """The registered function `name` at `alpha`; UserError for an unknown name or an alpha that it refuses."""
-    if name not in _FORMULAS:
-        raise UserError(f"Unknown divergence {name!r}: write one of {', '.join(sorted(_FORMULAS))}.")
-    formula = _FORMULAS[name]
+    """The registered function `name`, or the one at `package.module:function` or `file.py:function`, at `alpha`.
+
+    UserError for an unknown name, an alpha that it refuses, or a function that is no divergence.
+    """
+    if ":" in name:
+        formula = _own(name)
+    elif name in _FORMULAS:
+        formula = _FORMULAS[name]
+    else:
+        known = ", ".join(sorted(_FORMULAS))
+        raise UserError(f"Unknown divergence {name!r}: write one of {known}, or package.module:function.")
     log_one = torch.zeros(1, 1)
     formula(log_one, log_one, alpha)  # a bad alpha speaks up here rather than in the first update
     return lambda log_p_T_K, log_q_T_K: formula(log_p_T_K, log_q_T_K, alpha)
+
+
+@cache
+def _own(path: str) -> Formula:
+    """A user's function, once it has given what a divergence does: tried on two distributions over three buckets."""
+    key = "algorithm.objective.divergence"
+    formula: Formula = named(key, path)
+    log_p_T_K = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]).log().requires_grad_()
+    log_q_T_K = torch.tensor([[0.2, 0.3, 0.5], [0.1, 0.2, 0.7]]).log()
+    try:
+        value_T_K = formula(log_p_T_K, log_q_T_K, 0.5)
+        (gradient_T_K,) = torch.autograd.grad(value_T_K.sum(), log_p_T_K)
+    except UserError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(
+            f"{key}={path} fails on log-probabilities of student and teacher [T, K] and alpha: {reason:.300}"
+        ) from None
+    if value_T_K.shape != log_p_T_K.shape:
+        raise UserError(f"{key}={path} gives {[*value_T_K.shape]} for [2, 3]: return a value for each bucket")
+    if not (value_T_K.isfinite().all() and gradient_T_K.isfinite().all()):
+        raise UserError(f"{key}={path} or its gradient is not finite for ordinary distributions")
+    same, other = value_T_K.detach().sum(-1).tolist()
+    if abs(same) > 1e-5 or other <= 0:
+        raise UserError(
+            f"{key}={path} is {same:.3g} where student and teacher agree and {other:.3g} where they do not: "
+            "a divergence is 0 and above 0"
+        )
+    return formula
 
 
 @register("forward_kl")

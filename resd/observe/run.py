@@ -250,10 +250,12 @@ def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:
     attempts = [attempt for attempt in attempts if attempt.parent is None]
     count = max(1, len(attempts))
     verdicts = [attempt.verdict for attempt in attempts if attempt.verdict is not None]
+    judged = dict.fromkeys(name for v in verdicts for name in v.scores if name.startswith("reward/"))
     return {
         "train/per_task": sum(v.passed for v in verdicts) / count,
         "train/per_case": sum(v.case_fraction for v in verdicts) / count,
         "train/reward": sum(v.reward for v in verdicts) / count,
+        **{f"train/{name}": sum(v.scores.get(name, 0.0) for v in verdicts) / count for name in judged},
         "response/length": sum(len(a.response_ids) for a in attempts) / count,
         "response/truncated": sum(a.truncated for a in attempts) / count,
         **_mean("response/entropy", [-logprob for a in attempts for logprob in a.logprobs]),

@@ -69,6 +69,7 @@ function drawAttempts() {
 function attemptView(a) {
   const tags = Object.entries(a.reflection?.tags || {});
   const part = (title, ...content) => [el("h4", {}, title), ...content];
+  const marks = Object.entries({ reward: a.verdict?.reward, ...a.verdict?.scores }).map(([name, mark]) => `${name} ${number(mark)}`).join(", ");
   const written = (lines) => el("pre", {}, text(lines) || "");
   return [
     el("h3", {}, `${a.problem}, update ${a.step} `, verdictMark(a.verdict)),
@@ -76,7 +77,7 @@ function attemptView(a) {
     el("div", { class: "pair" },
       el("div", {}, ...part(`Response (${a.tokens ?? "?"} tokens${a.truncated ? ", truncated" : ""})`, ...response(a))),
       el("div", {},
-        ...(a.verdict ? part(`Feedback (reward ${number(a.verdict.reward)})`, written(a.verdict.feedback)) : []),
+        ...(a.verdict ? part(`Feedback (${marks})`, written(a.verdict.feedback)) : []),
         ...(a.reflection ? part("Reflection", written(a.reflection.text),
           tags.length ? el("div", { class: "tags" }, tags.map(([id, tag]) => el("span", { class: { helpful: "good", harmful: "bad" }[tag] || "soft" }, `${{ helpful: "▲", harmful: "▼" }[tag] || "·"} ${id} ${tag}`))) : null) : []))),
     ...(a.teacher_prompt ? [el("details", { open: true }, el("summary", {}, "Teacher prompt"), written(a.teacher_prompt))] : []),

@@ -2,8 +2,10 @@
 const CURVES = [
   [/^eval\/per_task\/mean@/, "Test: tasks solved, mean"], [/^eval\/per_task\/best@/, "Test: tasks solved, best"],
   [/^eval\/per_case\/mean@/, "Test: cases passed, mean"], [/^eval\/per_case\/best@/, "Test: cases passed, best"],
+  ...(DATA.graded ? [[/^eval\/reward\/mean@/, "Test: reward, mean"], [/^eval\/reward\/best@/, "Test: reward, best"]] : []),
+  [/^eval\/reward\/.+\/mean@/, "Test: reward of one judge, mean"],
   [/^forgetting\/per_task\/mean@/, "Second task: solved, mean"], [/^forgetting\/per_case\/mean@/, "Second task: cases passed, mean"],
-  [/^train\/per_task$/, "Training: tasks solved"], [/^loss$/, "Loss"], [/^grad_norm$/, "Gradient norm"],
+  [/^train\/per_task$/, "Training: tasks solved"], ...(DATA.graded ? [[/^train\/reward$/, "Training: reward"]] : []), [/^loss$/, "Loss"], [/^grad_norm$/, "Gradient norm"],
   [/^response\/length$/, "Response length (tokens)"], [/^playbook\/size$/, "Playbook entries"],
   [/^mismatch_kl$/, "Engine–trainer mismatch KL"], [/^topk_mass$/, "Student's mass in the top k"],
 ];
@@ -43,7 +45,7 @@ function drawCurves() {
   const chart = (name, title) => lineChart({
     title, name,
     series: DATA.groups.map((g, i) => (state.off.has(i) ? { points: [], lines: [] } : groupSeries(g, i, name, state.axis, state.kind))),
-    isPercent: /per_(task|case)|truncated$/.test(name),
+    isPercent: /per_(task|case)|\/reward|truncated$/.test(name),
     xName: AXES[state.axis].toLowerCase(),
     xFormat: (v) => (state.axis === "seconds" ? duration(v) : number(v)),
   });

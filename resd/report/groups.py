@@ -11,6 +11,7 @@ from typing import Any
 
 from resd.report.ranking import METRICS, best_step
 from resd.report.read import RunRecord
+from resd.report.rewards import REWARD, graded, judges
 
 # Settings that say where and how a run was made, not what it learned.
 INCIDENTAL = ("seed", "run_dir", "resume", "progress", "checkpoints", "verify", "hardware", "engine.max_batch")
@@ -118,18 +119,21 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({repr(s.get(key)) for s in settings}) > 1]
 
 
-def checkpoints(group: Group) -> list[Checkpoint]:
-    """The base, the best by rank sum among the trained, and the last evaluation, of the runs that have them."""
+def checkpoints(group: Group, names: Sequence[str] = METRICS) -> list[Checkpoint]:
+    """The base, the best by rank sum among the trained, and the last evaluation, of the runs that have them.
+
+    `names` are those of the scores, with {n} for the number of samples.
+    """
     evaluated = [run for run in group.runs if run.samples and run.samples == group.samples]
     untrained = [run for run in evaluated if 0 in run.evaluations]
     trained = [run for run in evaluated if max(run.evaluations) > 0]
     found = []
     if untrained:
         name = "base" if group.settings else "evaluation"  # what `resd.evaluate` wrote has no settings
-        found.append(_checkpoint(name, untrained, [0] * len(untrained)))
+        found.append(_checkpoint(name, untrained, [0] * len(untrained), names))
     if trained:
-        found.append(_checkpoint("best", trained, [_best(run) for run in trained]))
-        found.append(_checkpoint("last", trained, [max(run.evaluations) for run in trained]))
+        found.append(_checkpoint("best", trained, [_best(run) for run in trained], names))
+        found.append(_checkpoint("last", trained, [max(run.evaluations) for run in trained], names))
     return found
 
 
@@ -138,8 +142,16 @@ def plain(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def score_names(samples: int) -> list[str]:
-    return [name.format(n=samples) for name in METRICS]
+def score_names(groups: Sequence[Group]) -> list[str]:
+    """The scores that tables show, mean and best of each, with {n}: rewards if any are graded, and those of judges."""
+    rows = [row for group in groups for run in group.runs for row in run.evaluations.values()]
+    found = judges(name for row in rows for name in row)
+    rewards = REWARD if any(map(graded, rows)) else ()
+    return [
+        *METRICS,
+        *rewards,
+        *(f"eval/reward/{each}/{kind}@{{n}}" for each in found for kind in ("mean", "best")),
+    ]
 
 
 def _best(run: RunRecord) -> int:
@@ -148,10 +160,10 @@ def _best(run: RunRecord) -> int:
     return max(trained) if best is None else best
 
 
-def _checkpoint(name: str, runs: Sequence[RunRecord], steps: list[int]) -> Checkpoint:
+def _checkpoint(name: str, runs: Sequence[RunRecord], steps: list[int], names: Sequence[str]) -> Checkpoint:
     interactions = [r.timeline.interactions[r.timeline.steps.index(s)] for r, s in zip(runs, steps, strict=True)]
     scores: list[Estimate | None] = []
-    for metric in score_names(runs[0].samples or 0):
+    for metric in (each.format(n=runs[0].samples or 0) for each in names):
         values = [run.evaluations[step].get(metric) for run, step in zip(runs, steps, strict=True)]
         known = [value for value in values if value is not None]
         scores.append(estimate(known) if len(known) == len(runs) else None)

@@ -14,7 +14,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from resd import __version__
-from resd.report.groups import Estimate, Group, checkpoints, differing, group_runs, plain
+from resd.report.groups import Estimate, Group, checkpoints, differing, group_runs, plain, score_names
 from resd.report.payload import embed, payload
 from resd.report.read import PHASES, RunRecord, read_runs
 
@@ -44,6 +44,7 @@ def write_report(
 def render(runs: Sequence[RunRecord], *, title: str, attempts_bytes: int) -> str:
     """The page as text."""
     groups = group_runs(runs)
+    names = score_names(groups)
     settings = [group.settings for group in groups if group.settings]
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -52,7 +53,8 @@ def render(runs: Sequence[RunRecord], *, title: str, attempts_bytes: int) -> str
     return environment.get_template("page.html.j2").render(
         title=title,
         version=__version__,
-        methods=[_method(group) for group in groups],
+        methods=[_method(group, names) for group in groups],
+        scores=[_title(name) for name in names[::2]],
         several_seeds=len(runs) > len(groups),
         samples=sorted({group.samples for group in groups if group.samples}),
         phases=PHASES,
@@ -64,7 +66,7 @@ def render(runs: Sequence[RunRecord], *, title: str, attempts_bytes: int) -> str
     )
 
 
-def _method(group: Group) -> dict[str, Any]:
+def _method(group: Group, names: Sequence[str]) -> dict[str, Any]:
     """What the template shows of a group."""
     seeds = ", ".join(str(seed) for seed in group.seeds if seed is not None)
     model = Path(str(group.settings.get("model.path", ""))).name
@@ -73,11 +75,17 @@ def _method(group: Group) -> dict[str, Any]:
     return {
         "group": group,
         "facts": " · ".join(str(fact) for fact in facts if fact),
-        "checkpoints": checkpoints(group),
+        "checkpoints": checkpoints(group, names),
         "seconds": seconds,
         "total": sum(seconds.values()),
         "histograms": [found for run in group.runs if (found := histogram(run))],
     }
+
+
+def _title(name: str) -> str:
+    """`Per task`, `Reward`, `Reward: exact`, of the name of a metric."""
+    first, *judge = name.split("/")[1:-1]
+    return ": ".join([first.replace("_", " ").capitalize(), *judge])
 
 
 def notes(groups: Sequence[Group]) -> list[str]:

@@ -17,6 +17,7 @@ from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from resd import files
+from resd.report.rewards import graded, is_reward
 
 Kind = Literal["train", "eval", "forgetting"]
 
@@ -61,6 +62,7 @@ class Log:
         shown = {
             "passed": f"{100 * values['train/per_task']:.1f}%",
             "cases": f"{100 * values['train/per_case']:.1f}%",
+            "reward": f"{100 * values['train/reward']:.1f}%" if graded(values) else None,
             "loss": f"{values['loss']:.4f}" if "loss" in values else None,
             "grad": f"{values['grad_norm']:.2f}" if "grad_norm" in values else None,
             "length": f"{values['response/length']:.0f}",
@@ -72,14 +74,17 @@ class Log:
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
         """An evaluation's metrics, and one line of the console."""
         self.metrics(step, "eval", values)
-        facts = "  ".join(f"{k.removeprefix('eval/per_')} {100 * v:.1f}%" for k, v in values.items() if "@" in k)
+        told = {name: value for name, value in values.items() if "@" in name}
+        if not graded(values):
+            told = {name: value for name, value in told.items() if not is_reward(name)}
+        facts = "  ".join(f"{_short(name)} {100 * value:.1f}%" for name, value in told.items())
         self.say(f"[bold]test after update {step}[/]  {escape(facts)}")
 
     def forgetting(self, step: int, task: str, values: Mapping[str, float]) -> None:
         """The metrics of a second task, and one line of the console."""
         self.metrics(step, "forgetting", values)
         facts = []
-        for name in ("per_task", "per_case"):
+        for name in ("per_task", "per_case", *(("reward",) if graded(values) else ())):
             mean = next(v for k, v in values.items() if k.startswith(f"forgetting/{name}/mean@"))
             facts.append(f"{name.removeprefix('per_')} {100 * mean:.1f}%")
             if f"forgetting/{name}/change" in values:
@@ -95,7 +100,10 @@ class Log:
         table.add_column("metric")
         for step in evaluations:
             table.add_column(f"update {step}" + (" (best)" if step == best else ""), justify="right")
-        for name in dict.fromkeys(name for metrics in evaluations.values() for name in metrics if "@" in name):
+        names = dict.fromkeys(name for metrics in evaluations.values() for name in metrics if "@" in name)
+        if not any(map(graded, evaluations.values())):
+            names = dict.fromkeys(name for name in names if not is_reward(name))
+        for name in names:
             values = (metrics.get(name) for metrics in evaluations.values())  # a score may be younger than the run
             texts = ["–" if value is None else f"{100 * value:.2f}" for value in values]
             table.add_row(escape(name.removeprefix("eval/")), *texts)
@@ -119,3 +127,8 @@ class Log:
     def close(self) -> None:
         if self.board is not None:
             self.board.close()
+
+
+def _short(name: str) -> str:
+    """What the console calls a metric of an evaluation."""
+    return name.removeprefix("eval/" if name.startswith("eval/reward/") else "eval/per_")

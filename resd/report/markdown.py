@@ -6,33 +6,40 @@ Methods are runs that differ only in their seed; a cell is the mean over seeds Â
 from collections.abc import Sequence
 
 from resd.report.groups import Checkpoint, Estimate, Group, checkpoints, estimate, score_names
+from resd.report.ranking import METRICS
 from resd.report.read import RunRecord
+from resd.report.rewards import REWARD
 
 
 def scores(groups: Sequence[Group]) -> str:
     """One line a method and checkpoint: the base, the best by rank sum, the last."""
-    names = next((score_names(group.samples) for group in groups if group.samples), [])
-    header = ["method", "seeds", "checkpoint", "interactions", *(name.removeprefix("eval/") for name in names)]
+    names = score_names(groups)
+    samples = next((group.samples for group in groups if group.samples), None)
+    shown = [name.format(n=samples).removeprefix("eval/") for name in names] if samples else []
+    header = ["method", "seeds", "checkpoint", "interactions", *shown]
     lines = [
         [group.label, str(len(group.runs)), found.name, _interactions(found), *map(_percent, found.scores)]
         for group in groups
-        for found in checkpoints(group)
+        for found in checkpoints(group, names)
     ]
     return _table(header, lines)
 
 
 def curves(groups: Sequence[Group]) -> str:
-    """One line a method and evaluated update: interactions, seconds of training, and per-task mean@n."""
+    """One line a method and evaluated update: interactions, seconds of training, mean@n of tasks and graded rewards."""
+    metrics = {"per task": METRICS[0]} | ({"reward": REWARD[0]} if REWARD[0] in score_names(groups) else {})
     lines = []
     for group in groups:
-        metric = f"eval/per_task/mean@{group.samples}"
+        names = [metric.format(n=group.samples) for metric in metrics.values()]
         for step in sorted(set.intersection(*(set(run.evaluations) for run in group.runs))):
-            values = [run.evaluations[step][metric] for run in group.runs if metric in run.evaluations[step]]
-            if len(values) == len(group.runs):
+            rows = [run.evaluations[step] for run in group.runs]
+            values = [[row[name] for row in rows if row.get(name) is not None] for name in names]
+            if len(values[0]) == len(rows):
                 seconds = _mean([_at(run, step, run.timeline.seconds) for run in group.runs])
                 seen = _mean([_at(run, step, run.timeline.interactions) for run in group.runs])
-                lines.append([group.label, str(step), f"{seen:,.0f}", f"{seconds:,.0f}", _percent(estimate(values))])
-    return _table(["method", "update", "interactions", "seconds", "per task, mean@n"], lines)
+                told = [_percent(estimate(each) if len(each) == len(rows) else None) for each in values]
+                lines.append([group.label, str(step), f"{seen:,.0f}", f"{seconds:,.0f}", *told])
+    return _table(["method", "update", "interactions", "seconds", *(f"{name}, mean@n" for name in metrics)], lines)
 
 
 def _at(run: RunRecord, step: int, column: Sequence[float]) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 
 from resd.report.groups import T_95, Z_95, Group
 from resd.report.read import RunRecord
+from resd.report.rewards import graded
 from resd.report.trace import shorten, traces
 
 TEXT_CHARACTERS = 40_000
@@ -22,6 +23,7 @@ def payload(groups: Sequence[Group], attempts_bytes: int) -> dict[str, Any]:
     return {
         "t95": T_95,
         "z95": Z_95,
+        "graded": any(graded(row) for _, run in runs for row in run.rows),
         "groups": [{"label": group.label, "runs": [number[id(run)] for run in group.runs]} for group in groups],
         "runs": [
             {
@@ -89,6 +91,8 @@ def _attempt(step: int, attempt: dict[str, Any], lines: Lines) -> dict[str, Any]
     }
     if verdict is not None:
         facts = {name: verdict.get(name) for name in ("reward", "passed", "cases_passed", "cases_total", "error")}
+        if verdict.get("scores"):
+            facts["scores"] = verdict["scores"]
         coded["verdict"] = facts | {"feedback": lines.code(verdict.get("feedback"))}
     if reflection is not None:
         coded["reflection"] = {"text": lines.code(reflection.get("text")), "tags": reflection.get("tags")}
