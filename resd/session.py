@@ -16,7 +16,7 @@ from resd.clock import Clock
 from resd.config import Config
 from resd.guard import Guard
 from resd.learn.learner import Learner
-from resd.measure.evaluation import evaluate
+from resd.measure.exam import Exam
 from resd.measure.forgetting import Forgetting
 from resd.model.build import build_student
 from resd.model.chat import Chat
@@ -48,7 +48,7 @@ class Session:
         test: Sequence[Problem],
         forgetting: Forgetting | None = None,
     ) -> None:
-        self.config, self.stream, self.test, self.forgetting = settings, stream, test, forgetting
+        self.config, self.stream, self.exam = settings, stream, Exam(test, settings.evaluation, forgetting)
         self.problems = {"training": fingerprint(task, stream.problems), "test": fingerprint(task, test)}
         if forgetting:
             self.problems["forgetting"] = fingerprint(forgetting.task, forgetting.problems)
@@ -129,7 +129,6 @@ class Session:
             author=services.build_author(settings, speech, address),
             remote=remote,
         )
-        self._go_on(resumed)
         self.checkpoints = Checkpoints(
             self.run_dir,
             keep=settings.checkpoints.keep,
@@ -137,15 +136,16 @@ class Session:
             settings=config.dump(settings),
             say=lambda text: self.log.say(f"[red]{escape(text)}[/]"),
         )
+        self._go_on(resumed)
 
     def _take_up(self, resumed: dict[str, Any]) -> None:
         """Load what `start` holds; then the directory ends where it does."""
         if self.start and self.learner:
             checkpoint.restore(self.start, self.learner)
-        self.evaluations: dict[str, dict[str, float]] = resumed["evaluations"]
-        if self.forgetting:
-            self.forgetting.restore(resumed.get("forgetting"), resumed["step"])
-        self.directory.begin(resumed["step"] if self.start else None, config.dump(self.config))
+        step = resumed["step"]
+        kept = dist.on_first(lambda: [n for n in files.numbered(self.run_dir / "checkpoints") if n <= step])
+        self.exam.restore(resumed, step, kept)
+        self.directory.begin(step if self.start else None, config.dump(self.config))
 
     def _go_on(self, resumed: dict[str, Any]) -> None:
         """Everything else is as it was then."""
@@ -154,6 +154,7 @@ class Session:
         self.algorithm = algorithms.build(self.run, self.config.algorithm)
         if self.start:
             self.algorithm.restore(resumed["algorithm"])
+        dist.on_first(self._link_best)
         if self.learner:
             lr = self.config.optimizer.lr * self.lr_scale
             self.learner.settings = self.config.optimizer.model_copy(update={"lr": lr})
@@ -178,7 +179,7 @@ class Session:
     def fit(self, steps: int) -> None:
         """Updates `run.step + 1` to `steps`, with evaluations and checkpoints between them."""
         self._announce(steps)
-        self.guard.check_prompts(self.run, self.stream.problems, self.test, self.algorithm.prompt)
+        self.guard.check_prompts(self.run, self.stream.problems, self.exam.problems, self.algorithm.prompt)
         if self.learner:
             self.run.self_test(self.stream.problems[:4], self.algorithm.prompt)
         with self.directory.told():
@@ -191,7 +192,7 @@ class Session:
 
     def _fit(self, steps: int) -> None:
         if self.run.step == 0:
-            self._measure_forgetting()
+            self.exam.measure_forgetting(self.run)
             if self.config.evaluation.before:
                 self._evaluate()
         while self.run.step < steps:
@@ -211,10 +212,10 @@ class Session:
                 self.log.say(f"stopping after update {step}: {observed.stop}")
                 steps = step
             if step == steps or _due(step, self.config.forgetting.every):
-                self._measure_forgetting()
+                self.exam.measure_forgetting(self.run)
             if step == steps or _due(step, self.config.evaluation.every):
                 self._evaluate()
-            if step == steps or _due(step, self.config.checkpoints.every):
+            if step in (steps, self.exam.best) or _due(step, self.config.checkpoints.every):
                 self._save()
 
     def _changed(self, rings: Sequence[Ring]) -> bool:
@@ -241,29 +242,22 @@ class Session:
         raise UserError(f"{told}{gone}; {advice}; on_alarm=say goes on all the same")
 
     def _evaluate(self) -> None:
-        metrics, _ = evaluate(
-            self.run.speech, self.test, self.config.evaluation, self.run.sampling, self.algorithm.prompt
-        )
-        self.evaluations[str(self.run.step)] = metrics
-        self.log.evaluation(self.run.step, metrics | self.clock.read())
-
-    def _measure_forgetting(self) -> None:
-        if self.forgetting:
-            metrics = self.forgetting.measure(self.run)
-            self.log.forgetting(self.run.step, self.config.forgetting.task.name, metrics)
+        self.exam.evaluate(self.run, self.algorithm.prompt)
 
     def _save(self) -> None:
         with self.clock("checkpoint"):
             state = {
                 "interactions": self.journal.interactions,
-                "evaluations": self.evaluations,
-                "samples": self.config.evaluation.samples,
+                **self.exam.state(),
                 "problems": self.problems,
-                "forgetting": self.forgetting.base if self.forgetting else None,
                 "alarm": self.alarm.state(),
                 "algorithm": self.algorithm.state(),
             }
             self.checkpoints.save(self.run.step, self.learner, self.run.speech.chat, state)
+
+    def _link_best(self) -> int | None:
+        with self.directory.told():
+            return self.checkpoints.link_best(self.exam.best)
 
     def _announce(self, steps: int) -> None:
         name, where = self.config.algorithm.name, escape(str(self.run_dir))
@@ -289,12 +283,12 @@ class Session:
 
     def _conclude(self) -> None:
         """Accuracy before, at the best checkpoint, and at the end."""
-        if not self.evaluations:
+        evaluations = self.exam.evaluations
+        if not evaluations:
             return
-        best = self.checkpoints.link_best({"evaluations": self.evaluations, "samples": self.config.evaluation.samples})
-        steps = sorted({min(map(int, self.evaluations)), max(map(int, self.evaluations))} | ({best} if best else set()))
-        shown = {step: self.evaluations[str(step)] for step in steps if str(step) in self.evaluations}
-        self.log.accuracy(shown, best)
+        best = self._link_best()
+        steps = sorted({min(evaluations), max(evaluations)} | ({best} if best in evaluations else set()))
+        self.log.accuracy({step: evaluations[step] for step in steps}, best)
         link = escape(str(self.run_dir / "best"))
         self.log.say(f"best checkpoint by rank sum: {link}; everything is in {escape(str(self.run_dir))}")
 

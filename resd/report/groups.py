@@ -143,9 +143,9 @@ def score_names(samples: int) -> list[str]:
 
 
 def _best(run: RunRecord) -> int:
-    trained = {step: row for step, row in run.evaluations.items() if step > 0}
-    best = best_step(trained, run.samples or 0)
-    return max(trained) if best is None else best
+    """The one that is kept, where the run says which."""
+    best = best_step(run.evaluations) if run.kept_best not in run.evaluations else run.kept_best
+    return max(run.evaluations) if best is None else best
 
 
 def _checkpoint(name: str, runs: Sequence[RunRecord], steps: list[int]) -> Checkpoint:

@@ -1,0 +1,53 @@
+"""What a run measures between its updates: the test problems, a second task, and which update was the best so far."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from resd.measure.evaluation import evaluate
+from resd.measure.forgetting import Forgetting
+from resd.observe.run import Run
+from resd.report.ranking import beats, best_step
+from resd.settings import EvaluationSettings
+from resd.types import Messages, Problem
+
+
+class Exam:
+    """`best` is the update with the best evaluation (`resd.report.ranking`), None before the first trained one."""
+
+    def __init__(
+        self, problems: Sequence[Problem], settings: EvaluationSettings, forgetting: Forgetting | None = None
+    ) -> None:
+        self.problems, self.settings, self.forgetting = problems, settings, forgetting
+        self.evaluations: dict[int, dict[str, float]] = {}
+        self.best: int | None = None
+
+    def evaluate(self, run: Run, prompt: Callable[[Problem], Messages]) -> None:
+        """Try the test problems after update `run.step`."""
+        metrics, _ = evaluate(run.speech, self.problems, self.settings, run.sampling, prompt)
+        self.evaluations[run.step] = metrics
+        if run.step > 0 and beats(self.evaluations, run.step, self.best):
+            self.best = run.step
+        run.speech.log.evaluation(run.step, metrics | run.clock.read())
+
+    def measure_forgetting(self, run: Run) -> None:
+        """Try the second task, if there is one."""
+        if self.forgetting:
+            run.speech.log.forgetting(run.step, self.forgetting.name, self.forgetting.measure(run))
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {
+            "evaluations": {str(step): metrics for step, metrics in self.evaluations.items()},
+            "best": self.best,
+            "forgetting": self.forgetting.base if self.forgetting else None,
+        }
+
+    def restore(self, state: Mapping[str, Any], step: int, kept: Collection[int]) -> None:
+        """Go on from `state` after update `step`. A best update without a checkpoint among `kept`, as when the run went
+        back behind a later best one, leaves its place to the best one that has."""
+        self.evaluations = {int(number): metrics for number, metrics in state["evaluations"].items()}
+        self.best = state.get("best")
+        if self.best not in kept:
+            self.best = best_step({number: values for number, values in self.evaluations.items() if number in kept})
+        if self.forgetting:
+            self.forgetting.restore(state.get("forgetting"), step)
