@@ -100,7 +100,10 @@ class Session:
             chat.fit(len(student.output_embedding))
             teacher = services.build_teacher(settings, student, mesh)
             setting = (settings.optimizer, settings.hardware)
-            self.learner = Learner(student, teacher, objective, *setting, pad_id=chat.pad_id, clock=self.clock)
+            steps = settings.steps or len(self.stream)
+            self.learner = Learner(
+                student, teacher, objective, *setting, pad_id=chat.pad_id, steps=steps, clock=self.clock
+            )
         self._take_up(resumed)
         self.log = Log(
             self.run_dir if dist.first() else None,

@@ -96,7 +96,9 @@ class SamplingSettings(Section):
 
 
 class OptimizerSettings(Section):
-    """AdamW with constant learning rate after `warmup` updates (specs: paper Appendix G)."""
+    """AdamW. After `warmup` updates the rate is constant (paper Appendix G), or falls to `min_lr_ratio` of itself by the
+    end of the run: from there (`linear`, `cosine`), or over its last part, of which `decay` is the share (`wsd`).
+    """
 
     lr: Annotated[float, Field(ge=0)]
     betas: tuple[Fraction, Fraction]
@@ -104,6 +106,9 @@ class OptimizerSettings(Section):
     warmup: Annotated[int, Field(ge=0)]
     grad_clip: Annotated[float, Field(gt=0)]
     mini_batches: Positive
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = "constant"
+    min_lr_ratio: Fraction = 0.0
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.2
 
 
 class EvaluationSettings(Section):
