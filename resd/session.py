@@ -10,7 +10,7 @@ import torch
 from rich.markup import escape
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import algorithms, config, dist, files, services
+from resd import algorithms, config, dist, files, resume, services
 from resd.alarm import Alarm, Ring
 from resd.clock import Clock
 from resd.config import Config
@@ -24,7 +24,7 @@ from resd.model.load import check_context
 from resd.model.shard import layout
 from resd.observe.run import Run
 from resd.observe.speech import Speech
-from resd.observe.stream import Stream, check_same_problems, fingerprint
+from resd.observe.stream import Stream, fingerprint
 from resd.report import perf
 from resd.report.journal import Journal
 from resd.report.log import Log
@@ -61,27 +61,12 @@ class Session:
         self.directory = RunDir(settings.run_dir)
         self.run_dir = self.directory.path
         try:
-            resumed = self._open()
-            self._build(task, mesh, objective, resumed)
+            self.begun = resume.find(self.directory, settings, self.problems)
+            self.start, self.lr_scale = self.begun.checkpoint, self.begun.lr_scale
+            self._build(task, mesh, objective, self.begun.state)
         except BaseException:
             self.directory.close()
             raise
-
-    def _open(self) -> dict[str, Any]:
-        """Find where to go on; what `run.json` says of it. Nothing is changed yet."""
-        settings = self.config
-        rollbacks = self.directory.rollbacks()
-        begun = [record["to"] for record in rollbacks if not record["done"]]
-        self.start, self.damaged = checkpoint.find(self.run_dir, settings.resume, *begun[-1:])
-        self.lr_scale = rollbacks[-1]["lr_scale"] if rollbacks else 1.0
-        resumed: dict[str, Any] = {"step": 0, "interactions": 0, "evaluations": {}}
-        self.changes: list[str] = []
-        if self.start:
-            resumed = checkpoint.read_run(self.start)
-            self.changes = config.check_same_run(self.run_dir, settings)
-            check_same_problems(f"run_dir={self.run_dir}", resumed.get("problems", {}), self.problems)
-        self.directory.check(self.start, resumed["step"], fresh=settings.resume == "never")
-        return resumed
 
     def _build(self, task: Task, mesh: DeviceMesh, objective: Any, resumed: dict[str, Any]) -> None:
         settings = self.config
@@ -198,7 +183,7 @@ class Session:
             self.exam.measure_forgetting(self.run)
             if self.config.evaluation.before:
                 self._evaluate()
-        while self.run.step < steps:
+        while self.run.step < steps and not self.exam.enough:
             step = self.journal.step = self.run.step + 1
             observed = self.algorithm.update(self.stream.batch(step))
             empty = self.guard.check(observed)
@@ -212,14 +197,20 @@ class Session:
             if rings and self._changed(rings):
                 continue
             if observed.stop:
-                self.log.say(f"stopping after update {step}: {observed.stop}")
-                steps = step
-            if step == steps or _due(step, self.config.forgetting.every):
-                self.exam.measure_forgetting(self.run)
+                steps = self._stop(observed.stop)
             if step == steps or _due(step, self.config.evaluation.every):
                 self._evaluate()
+            if self.exam.enough and step < steps:
+                steps = self._stop(self.exam.enough)
+            if step == steps or _due(step, self.config.forgetting.every):
+                self.exam.measure_forgetting(self.run)
             if step in (steps, self.exam.best) or _due(step, self.config.checkpoints.every):
                 self._save()
+
+    def _stop(self, why: str) -> int:
+        """Say that this update is the last one; its number."""
+        self.log.say(f"stopping after update {self.run.step}: {escape(why)}")
+        return self.run.step
 
     def _changed(self, rings: Sequence[Ring]) -> bool:
         """Say what rings; whether the run has gone back for it. Raises UserError if it is to end."""
@@ -273,16 +264,18 @@ class Session:
             f"{self.stream.batch_size} problems x {self.config.algorithm.group} rollout(s) an update, {steps} updates; "
             f"run directory {where}"
         )
-        for note in (*self.damaged, *self.directory.notes):
+        for note in (*self.begun.damaged, *self.directory.notes):
             self.log.say(f"[yellow]{escape(note)}[/]")
         if self.start:
             self.log.say(f"continuing after update {self.run.step} from {escape(str(self.start))}")
         if self.lr_scale != 1:
             self.log.say(f"[yellow]this run went back after an alarm: {self._rate()}[/]")
-        for change in self.changes:
+        for change in self.begun.changes:
             self.log.say(f"[yellow]changed since this run began[/] {escape(change)}")
         if self.run.step >= steps:
             self.log.say(f"[yellow]nothing to do: this run has made all {steps} updates; raise steps to go on[/]")
+        elif self.exam.enough:
+            self.log.say(f"[yellow]nothing to do: {escape(self.exam.enough)}; raise it, or write null, to go on[/]")
 
     def _conclude(self) -> None:
         """Accuracy before, at the best checkpoint, and at the end."""

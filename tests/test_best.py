@@ -16,8 +16,9 @@ from resd.report.groups import checkpoints, group_runs
 from resd.report.ranking import METRICS
 from resd.report.read import read_run
 from resd.session import Session
+from resd.types import UserError
 
-RUN = ["batch_size=2", "inner_updates=1", "epochs=3", "evaluation.every=1", "evaluation.samples=2", "evaluation.limit=1"]
+RUN = ["batch_size=2", "inner_updates=1", "epochs=3", "evaluation.every=1", "evaluation.limit=1"]
 RUN += ["checkpoints.every=3", "checkpoints.keep=1"]
 Script = Callable[[Mapping[int, float]], None]
 
@@ -25,26 +26,19 @@ Script = Callable[[Mapping[int, float]], None]
 @pytest.fixture
 def script(monkeypatch: pytest.MonkeyPatch) -> Script:
     """Evaluations find what they are told to: all four metrics of an update the same."""
+    told: dict[int, float] = {}
+    take, evaluate, now = exam.Exam.evaluate, exam.evaluate, [0]
 
-    def tell(values: Mapping[int, float]) -> None:
-        real = exam.evaluate
+    def noted(self: exam.Exam, run: Any, *arguments: Any) -> None:
+        now[0] = run.step
+        take(self, run, *arguments)
 
-        def scripted(speech: Any, *arguments: Any) -> Any:
-            _, attempts = real(speech, *arguments)
-            step = here["session"].run.step
-            return {name.format(n=2): values[step] for name in METRICS}, attempts
+    def scripted(*arguments: Any) -> Any:
+        return {name.format(n=2): told[now[0]] for name in METRICS}, evaluate(*arguments)[1]
 
-        monkeypatch.setattr(exam, "evaluate", scripted)
-
-    here: dict[str, Session] = {}
-    build = Session._build
-
-    def noted(self: Session, *arguments: Any) -> None:
-        here["session"] = self
-        build(self, *arguments)
-
-    monkeypatch.setattr(Session, "_build", noted)
-    return tell
+    monkeypatch.setattr(exam.Exam, "evaluate", noted)
+    monkeypatch.setattr(exam, "evaluate", scripted)
+    return told.update
 
 
 def kept(run_dir: Path) -> list[int]:
@@ -132,3 +126,51 @@ def test_a_run_directory_without_links_is_ranked_by_its_evaluations(
     copied = Path(shutil.copytree(tmp_path / "run", tmp_path / "copied"))  # the link has become a folder
     (group,) = group_runs([read_run(copied)])
     assert [found.steps for found in checkpoints(group) if found.name == "best"] == [[1]]
+
+
+PATIENT = [*RUN, "evaluation.patience=2", "steps=9"]
+
+
+def test_a_run_ends_when_nothing_better_comes(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In order: a last checkpoint and the table; the same command finds nothing to do, more patience goes on."""
+    script({0: 0.9, 1: 0.2, 2: 0.1, 3: 0.3, 4: 0.3, 5: 0.1, 6: 0.4, 7: 0.0, 8: 0.0, 9: 0.0})
+    run(tiny_model, tmp_path, *PATIENT)
+    said = capsys.readouterr().out
+    assert "stopping after update 5: 2 evaluations without a new best since update 3" in said
+    assert "update 3 (best)" in said
+    assert (kept(tmp_path), named_best(tmp_path)) == ([3, 5], 3)
+    run(tiny_model, tmp_path, *PATIENT)
+    assert "nothing to do: 2 evaluations without a new best" in capsys.readouterr().out
+    assert kept(tmp_path) == [3, 5]
+    rows = run(tiny_model, tmp_path, *PATIENT, "evaluation.patience=3")
+    assert of_kind(rows, "train")[-1]["step"] == 9
+    assert named_best(tmp_path) == 6
+
+
+def test_patience_survives_a_kill(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script({0: 0.9, 1: 0.2, 2: 0.1, 3: 0.1, 4: 0.1, 5: 0.1})
+    evaluate = Session._evaluate
+
+    def killed(self: Session) -> None:
+        if self.run.step == 3:
+            raise KeyboardInterrupt
+        evaluate(self)
+
+    monkeypatch.setattr(Session, "_evaluate", killed)
+    patient = [*PATIENT, "checkpoints.every=2", "checkpoints.keep=9"]
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model, tmp_path, *patient)
+    monkeypatch.setattr(Session, "_evaluate", evaluate)
+    assert kept(tmp_path) == [1, 2]
+    rows = run(tiny_model, tmp_path, *patient)
+    assert of_kind(rows, "train")[-1]["step"] == 3
+    assert kept(tmp_path) == [1, 2, 3]
+
+
+def test_patience_needs_evaluations(tmp_path: Path, tiny_model: Path) -> None:
+    with pytest.raises(UserError, match=r"write evaluation\.every=N"):
+        run(tiny_model, tmp_path, "evaluation.patience=1", "evaluation.every=0")

@@ -1,5 +1,6 @@
 """Learning rates: against transformers' schedules, and in runs that are resumed, lengthened and rolled back."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,8 @@ def test_the_shapes_are_those_of_transformers(warmup: int, steps: int, floor: fl
     cosine = theirs("get_cosine_with_min_lr_schedule_with_warmup", warmup, steps, min_lr_rate=floor)
     assert ours("cosine") == pytest.approx(cosine)
     linear = theirs("get_linear_schedule_with_warmup", warmup, steps)
-    assert ours("linear") == pytest.approx([v if s < warmup else floor + (1 - floor) * v for s, v in enumerate(linear, 1)])
+    linear[warmup - 1 :] = [floor + (1 - floor) * factor for factor in linear[warmup - 1 :]]
+    assert ours("linear") == pytest.approx(linear)
     last = max(1, steps // 5)
     wsd = theirs("get_wsd_schedule", warmup, steps, num_decay_steps=last, decay_type="linear", min_lr_ratio=floor)
     after = slice(warmup - 1, None)  # theirs warms up from the floor
@@ -50,13 +52,15 @@ def test_the_shapes_are_those_of_transformers(warmup: int, steps: int, floor: fl
     st.floats(0, 1),
     st.floats(0.01, 1),
 )
-def test_rates_rise_then_fall_and_are_never_zero(name: str, warmup: int, steps: int, floor: float, decay: float) -> None:
+def test_rates_rise_then_fall_and_are_never_zero(
+    name: str, warmup: int, steps: int, floor: float, decay: float
+) -> None:
     chosen = settings(schedule=name, warmup=warmup, min_lr_ratio=floor, decay=decay)
     rates = [rate(chosen, step, steps) for step in range(1, steps + 1)]
     top = min(max(1, warmup), steps)
     assert rates[top - 1] == min(1.0, steps / max(1, warmup))
-    assert all(0 < a < b for a, b in zip(rates[:top], rates[1:top], strict=False))
-    assert all(a >= b >= floor - 1e-12 for a, b in zip(rates[top - 1 :], rates[top:], strict=False))
+    assert all(0 < a < b for a, b in pairwise(rates[:top]))
+    assert all(a >= b >= floor - 1e-12 for a, b in pairwise(rates[top - 1 :]))
     assert all(value > 0 for value in rates)
 
 

@@ -12,7 +12,8 @@ from resd.types import Messages, Problem
 
 
 class Exam:
-    """`best` is the update with the best evaluation (`resd.report.ranking`), None before the first trained one."""
+    """`best` is the update with the best evaluation (`resd.report.ranking`), None before the first trained one; `since`
+    is how many came after it."""
 
     def __init__(
         self, problems: Sequence[Problem], settings: EvaluationSettings, forgetting: Forgetting | None = None
@@ -20,14 +21,25 @@ class Exam:
         self.problems, self.settings, self.forgetting = problems, settings, forgetting
         self.evaluations: dict[int, dict[str, float]] = {}
         self.best: int | None = None
+        self.since = 0
 
     def evaluate(self, run: Run, prompt: Callable[[Problem], Messages]) -> None:
         """Try the test problems after update `run.step`."""
         metrics, _ = evaluate(run.speech, self.problems, self.settings, run.sampling, prompt)
         self.evaluations[run.step] = metrics
-        if run.step > 0 and beats(self.evaluations, run.step, self.best):
-            self.best = run.step
+        if run.step > 0:
+            self.since += 1
+            if beats(self.evaluations, run.step, self.best):
+                self.best, self.since = run.step, 0
         run.speech.log.evaluation(run.step, metrics | run.clock.read())
+
+    @property
+    def enough(self) -> str | None:
+        """Why nothing better is expected, once `patience` is at its end."""
+        patience = self.settings.patience
+        if patience is None or self.since < patience:
+            return None
+        return f"{self.since} evaluations without a new best since update {self.best} (evaluation.patience={patience})"
 
     def measure_forgetting(self, run: Run) -> None:
         """Try the second task, if there is one."""
@@ -39,6 +51,7 @@ class Exam:
         return {
             "evaluations": {str(step): metrics for step, metrics in self.evaluations.items()},
             "best": self.best,
+            "since": self.since,
             "forgetting": self.forgetting.base if self.forgetting else None,
         }
 
@@ -46,7 +59,7 @@ class Exam:
         """Go on from `state` after update `step`. A best update without a checkpoint among `kept`, as when the run went
         back behind a later best one, leaves its place to the best one that has."""
         self.evaluations = {int(number): metrics for number, metrics in state["evaluations"].items()}
-        self.best = state.get("best")
+        self.best, self.since = state.get("best"), state.get("since", 0)
         if self.best not in kept:
             self.best = best_step({number: values for number, values in self.evaluations.items() if number in kept})
         if self.forgetting:

@@ -96,8 +96,8 @@ class SamplingSettings(Section):
 
 
 class OptimizerSettings(Section):
-    """AdamW. After `warmup` updates the rate is constant (paper Appendix G), or falls to `min_lr_ratio` of itself by the
-    end of the run: from there (`linear`, `cosine`), or over its last part, of which `decay` is the share (`wsd`).
+    """AdamW. After `warmup` updates the rate is constant (paper Appendix G), or falls to `min_lr_ratio` of itself by
+    the end of the run: all the way (`linear`, `cosine`), or in its last part, whose share is `decay` (`wsd`).
     """
 
     lr: Annotated[float, Field(ge=0)]
@@ -112,7 +112,9 @@ class OptimizerSettings(Section):
 
 
 class EvaluationSettings(Section):
-    """`every` updates (0: only before and after training); `limit` problems of the test split (null: all)."""
+    """`every` updates (0: only before and after training); `limit` problems of the test split (null: all). The run ends
+    after `patience` evaluations without a new best (null: never).
+    """
 
     every: Annotated[int, Field(ge=0)]
     before: bool
@@ -120,6 +122,15 @@ class EvaluationSettings(Section):
     temperature: Annotated[float, Field(ge=0)]
     top_p: Annotated[float, Field(gt=0, le=1)]
     limit: Positive | None
+    patience: Positive | None = None
+
+    @model_validator(mode="after")
+    def _something_to_wait_for(self) -> "EvaluationSettings":
+        if self.patience is not None and self.every == 0:
+            raise ValueError(
+                "evaluation.patience counts evaluations during training: write evaluation.every=N, or patience=null"
+            )
+        return self
 
 
 class ForgettingSettings(Section):
