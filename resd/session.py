@@ -26,8 +26,10 @@ from resd.observe.run import Run
 from resd.observe.speech import Speech
 from resd.observe.stream import Stream, fingerprint
 from resd.report import perf
+from resd.report.groups import flat
 from resd.report.journal import Journal
 from resd.report.log import Log
+from resd.report.tracking import Tracking
 from resd.storage import checkpoint
 from resd.storage.checkpoint import Checkpoints
 from resd.storage.rundir import RunDir
@@ -96,6 +98,13 @@ class Session:
             step=resumed["step"] if self.start else -1,
             progress=settings.progress,
         )
+        if settings.trackers and dist.first():
+            self.log.tracking = Tracking(
+                settings.trackers,
+                self.run_dir,
+                flat(settings.model_dump(mode="json")),
+                say=lambda text: self.log.say(f"[yellow]{escape(text)}[/]"),
+            )
         self.journal = Journal(self.log)
         self.guard = Guard(self.journal, settings.on_empty, self.learner is not None)
         self.alarm = Alarm(settings.alarm)
@@ -296,7 +305,7 @@ class Session:
     ) -> None:
         self.run.speech.verifier.close()
         with suppress(OSError):  # which ended the run, maybe
-            self.log.close()
+            self.log.close(ok=kind is None)
         if kind is None:
             self.checkpoints.close()
             self.run.close()

@@ -13,7 +13,10 @@ from resd.report.ranking import METRICS, best_step
 from resd.report.read import RunRecord
 
 # Settings that say where and how a run was made, not what it learned.
-INCIDENTAL = ("seed", "run_dir", "resume", "progress", "checkpoints", "verify", "hardware", "engine.max_batch")
+INCIDENTAL = (
+    *("seed", "run_dir", "resume", "progress", "trackers", "checkpoints", "verify", "hardware"),
+    *("engine.max_batch", "evaluation.show"),
+)
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; the normal one beyond.
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 Z_95 = 1.96

@@ -1,4 +1,4 @@
-"""What a run writes for people and programs: `metrics.jsonl`, TensorBoard, and a console with progress bars.
+"""What a run writes for people and programs: `metrics.jsonl`, TensorBoard, trackers, and a console with progress bars.
 
 Names are the same everywhere. Only rank 0 writes; the others get a log that does nothing.
 """
@@ -17,6 +17,7 @@ from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from resd import files
+from resd.report.tracking import Tracking
 
 Kind = Literal["train", "eval", "forgetting"]
 
@@ -33,6 +34,7 @@ class Log:
         self.console = Console(quiet=not talks, highlight=False, soft_wrap=True, emoji=False)
         self.bars = talks and (progress == "on" or (progress == "auto" and self.console.is_terminal))
         self.file = None if run_dir is None else run_dir / "metrics.jsonl"
+        self.tracking: Tracking | None = None
         self.board = None
         if run_dir is not None:
             self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
@@ -53,6 +55,13 @@ class Log:
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
         self.board.flush()
+        if self.tracking is not None:
+            self.tracking.metrics(step, values)
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """What the file `name` of the run says after update `step`, for trackers."""
+        if self.tracking is not None:
+            self.tracking.text(step, name, text)
 
     def update(self, step: int, steps: int, values: Mapping[str, float]) -> None:
         """An update's metrics, and one line of the console."""
@@ -116,6 +125,9 @@ class Log:
             task = bars.add_task(phase, total=total)
             yield lambda: bars.advance(task)
 
-    def close(self) -> None:
+    def close(self, ok: bool = True) -> None:
+        """`ok` is whether the run ended in order."""
         if self.board is not None:
             self.board.close()
+        if self.tracking is not None:
+            self.tracking.close(ok)
