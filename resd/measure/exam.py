@@ -7,8 +7,9 @@ from resd.measure.evaluation import evaluate
 from resd.measure.forgetting import Forgetting
 from resd.observe.run import Run
 from resd.report.ranking import beats, best_step
+from resd.report.samples import write_attempts
 from resd.settings import EvaluationSettings
-from resd.types import Messages, Problem
+from resd.types import Attempt, Messages, Problem
 
 
 class Exam:
@@ -25,13 +26,16 @@ class Exam:
 
     def evaluate(self, run: Run, prompt: Callable[[Problem], Messages]) -> None:
         """Try the test problems after update `run.step`."""
-        metrics, _ = evaluate(run.speech, self.problems, self.settings, run.sampling, prompt)
+        metrics, attempts = evaluate(run.speech, self.problems, self.settings, run.sampling, prompt)
+        if run.directory is not None:
+            write_attempts(run.directory, run.step, attempts, folder="evaluations")
         self.evaluations[run.step] = metrics
         if run.step > 0:
             self.since += 1
             if beats(self.evaluations, run.step, self.best):
                 self.best, self.since = run.step, 0
         run.speech.log.evaluation(run.step, metrics | run.clock.read())
+        run.speech.log.responses(run.step, spread([a for a in attempts if a.member == 0], self.settings.show))
 
     @property
     def enough(self) -> str | None:
@@ -64,3 +68,9 @@ class Exam:
             self.best = best_step({number: values for number, values in self.evaluations.items() if number in kept})
         if self.forgetting:
             self.forgetting.restore(state.get("forgetting"), step)
+
+
+def spread(attempts: Sequence[Attempt], count: int) -> list[Attempt]:
+    """At most `count` of them, the same places each time."""
+    count = min(count, len(attempts))
+    return [attempts[i * len(attempts) // count] for i in range(count)]

@@ -5,7 +5,7 @@ Names are the same everywhere. Only rank 0 writes; the others get a log that doe
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -17,9 +17,12 @@ from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from resd import files
+from resd.report.pace import Pace
 from resd.report.tracking import Tracking
+from resd.types import Attempt
 
 Kind = Literal["train", "eval", "forgetting"]
+LINES, WIDTH = 6, 100  # of a response on the console
 
 
 class Log:
@@ -34,6 +37,7 @@ class Log:
         self.console = Console(quiet=not talks, highlight=False, soft_wrap=True, emoji=False)
         self.bars = talks and (progress == "on" or (progress == "auto" and self.console.is_terminal))
         self.file = None if run_dir is None else run_dir / "metrics.jsonl"
+        self.pace = Pace()
         self.tracking: Tracking | None = None
         self.board = None
         if run_dir is not None:
@@ -66,6 +70,7 @@ class Log:
     def update(self, step: int, steps: int, values: Mapping[str, float]) -> None:
         """An update's metrics, and one line of the console."""
         self.metrics(step, "train", values)
+        self.pace.note(step, steps, values)
         seconds = sum(value for name, value in values.items() if name.startswith("time/"))
         shown = {
             "passed": f"{100 * values['train/per_task']:.1f}%",
@@ -83,6 +88,17 @@ class Log:
         self.metrics(step, "eval", values)
         facts = "  ".join(f"{k.removeprefix('eval/per_')} {100 * v:.1f}%" for k, v in values.items() if "@" in k)
         self.say(f"[bold]test after update {step}[/]  {escape(facts)}")
+
+    def responses(self, step: int, attempts: Sequence[Attempt]) -> None:
+        """What was said to some test problems, clipped for people, whole for trackers."""
+        for attempt in attempts:
+            verdict = attempt.verdict
+            became = "no verdict" if verdict is None else "passed" if verdict.passed else "failed"
+            head = f"{attempt.problem.id}: {became}, {len(attempt.response_ids)} tokens"
+            self.say(f"  [bold]{escape(printable(head))}[/]")
+            for line in clip(attempt.response):
+                self.say(f"    {escape(line)}")
+            self.text(step, f"responses/{attempt.problem.id}.txt", f"{head}\n\n{attempt.response}")
 
     def forgetting(self, step: int, task: str, values: Mapping[str, float]) -> None:
         """The metrics of a second task, and one line of the console."""
@@ -116,11 +132,12 @@ class Log:
 
     @contextmanager
     def progress(self, phase: str, total: int) -> Iterator[Callable[[], None]]:
-        """A bar that the yielded callable advances by one."""
+        """A bar that the yielded callable advances by one, and beside it how far the run is."""
         if not self.bars:
             yield lambda: None
             return
-        columns = (TextColumn(f"  {phase:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        bar = (TextColumn(f"  {phase:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (*bar, TextColumn(f"[dim]{self.pace}[/]"))
         with Progress(*columns, console=self.console, transient=True) as bars:
             task = bars.add_task(phase, total=total)
             yield lambda: bars.advance(task)
@@ -131,3 +148,15 @@ class Log:
             self.board.close()
         if self.tracking is not None:
             self.tracking.close(ok)
+
+
+def clip(text: str) -> list[str]:
+    """The first lines of a text, with … where something is missing."""
+    lines = [printable(line) for line in text.splitlines() if line.strip()]
+    shown = [line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines[:LINES]]
+    return [*shown, "…"] if len(lines) > LINES else shown
+
+
+def printable(text: str) -> str:
+    """What a model wrote can move no cursor."""
+    return "".join(c if c.isprintable() else " " for c in text)

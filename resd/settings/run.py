@@ -113,7 +113,7 @@ class OptimizerSettings(Section):
 
 class EvaluationSettings(Section):
     """`every` updates (0: only before and after training); `limit` problems of the test split (null: all). The run ends
-    after `patience` evaluations without a new best (null: never).
+    after `patience` evaluations without a new best (null: never). `show` puts so many responses on the console.
     """
 
     every: Annotated[int, Field(ge=0)]
@@ -123,6 +123,7 @@ class EvaluationSettings(Section):
     top_p: Annotated[float, Field(gt=0, le=1)]
     limit: Positive | None
     patience: Positive | None = None
+    show: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")
     def _something_to_wait_for(self) -> "EvaluationSettings":
