@@ -81,7 +81,7 @@ def test_a_run_that_is_resumed_and_lengthened(
 ) -> None:
     """A resumed run has the rates of a whole one; more `steps` are announced and move the end of the schedule."""
     few = ["batch_size=2", "evaluation.every=0", "evaluation.limit=1", "evaluation.before=false"]
-    few += ["optimizer.schedule=linear", "optimizer.warmup=0"]
+    few += ["optimizer.schedule=linear", "optimizer.warmup=0", "checkpoints.keep=9"]
     rows = run(tiny_model, tmp_path, *few, "steps=3")
     assert [row["lr"] for row in of_kind(rows, "train")] == pytest.approx([1e-3, 2e-3 / 3, 1e-3 / 3])
     capsys.readouterr()

@@ -144,10 +144,16 @@ def test_a_library_that_is_missing_is_one_sentence(monkeypatch: pytest.MonkeyPat
         load("trackers=[weights]")
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a library may be long in coming."""
+    monkeypatch.setattr(tracking, "SECONDS", 900.0)
+
+
 FEW = {"loss": 1.5, "eval/per_task/mean@4": 0.25}
 
 
-def test_mlflow_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: None) -> None:
     mlflow = pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "store").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
@@ -168,7 +174,7 @@ def test_mlflow_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert mlflow.artifacts.load_text(f"{found.info.artifact_uri}/playbook.md") == "after 2"
 
 
-def test_wandb_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: None) -> None:
     pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     said: list[str] = []
@@ -186,7 +192,7 @@ def test_wandb_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert ["after 1 &lt;b&gt;" in texts[0], "after 2 &lt;b&gt;" in texts[1]] == [True, True]
 
 
-def test_trackio_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trackio_in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patient: None) -> None:
     monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
     trackio = pytest.importorskip("trackio")
     said: list[str] = []

@@ -18,7 +18,7 @@ from resd.report.trackers import Tracker
 
 FILE = "trackers.json"
 PATIENCE = 3  # failures in a row
-SECONDS = 60.0  # to finish in, at the end
+SECONDS = 120.0  # to finish in, at the end
 
 Work = Callable[[Tracker], None]
 Say = Callable[[str], None]

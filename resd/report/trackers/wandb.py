@@ -33,6 +33,7 @@ def begin(id: str | None, run_dir: Path, settings: Mapping[str, Any]) -> Wandb:
         dir=run_dir,
         config=dict(settings),
         resume="allow",
+        reinit="create_new",  # another run of this process may have one
         settings=wandb.Settings(console="off"),
     )
     run.define_metric("*", step_metric="step")
