@@ -5,6 +5,7 @@ Names are the same everywhere. Only rank 0 writes; the others get a log that doe
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +99,8 @@ class Log:
             self.say(f"  [bold]{escape(printable(head))}[/]")
             for line in clip(attempt.response):
                 self.say(f"    {escape(line)}")
-            self.text(step, f"responses/{attempt.problem.id}.txt", f"{head}\n\n{attempt.response}")
+            name = re.sub(r"[^\w.-]", "_", attempt.problem.id)
+            self.text(step, f"responses/{name}.txt", f"{head}\n\n{attempt.response}")
 
     def forgetting(self, step: int, task: str, values: Mapping[str, float]) -> None:
         """The metrics of a second task, and one line of the console."""

@@ -8,6 +8,7 @@ import json
 import math
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -31,7 +32,7 @@ class Tracking:
         self.file = run_dir / FILE
         self.lock = threading.Lock()
         self.ids = _ids(self.file)
-        self.threads = [_Thread(name, lambda name=name: self._begin(name, run_dir, settings), say) for name in names]
+        self.threads = [_Thread(name, partial(self._begin, name, run_dir, settings), say) for name in names]
 
     def _begin(self, name: str, run_dir: Path, settings: Mapping[str, Any]) -> Tracker:
         tracker = trackers.begin(name, self.ids.get(name), run_dir, settings)
