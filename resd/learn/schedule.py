@@ -19,7 +19,7 @@ def _fallen(settings: OptimizerSettings, step: int, steps: int) -> float:
     """How far the rate has fallen toward its floor, from 0 to 1."""
     if settings.schedule == "constant":
         return 0.0
-    start, end = max(1, settings.warmup), steps + 1
+    start, end = float(max(1, settings.warmup)), steps + 1
     if settings.schedule == "wsd":
         start = max(start, end - settings.decay * steps)
     if step <= start:
