@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from resd import algorithms
 from resd.model import files
+from resd.report.trackers import LIBRARIES
 from resd.settings import (
     ROOT,
     AlarmSettings,
@@ -93,6 +94,7 @@ class Config(Section):
     on_alarm: Literal["say", "stop", "rollback"]
     max_mismatch: Annotated[float, Field(gt=0)] | None
     progress: Literal["auto", "on", "off"]
+    trackers: list[Literal["wandb", "mlflow", "trackio"]]
     task: TaskSettings
     algorithm: SerializeAsAny[AlgorithmSettings]
     model: ModelSettings
@@ -142,6 +144,10 @@ class Config(Section):
             raise ValueError("hardware.compile=true needs our own forward pass: write model.attention=sdpa")
         if self.hardware.compile and self.hardware.device == "cpu" and shutil.which("g++") is None:
             raise ValueError("hardware.compile=true on a CPU needs g++: install it, or write hardware.compile=false")
+        for name in self.trackers:
+            if importlib.util.find_spec(name) is None:
+                wants = f"pip install {LIBRARIES[name]}, or leave it out"
+                raise ValueError(f"trackers=[{name}] needs {name}, which is not installed: {wants}")
         if self.engine.name == "vllm" and importlib.util.find_spec("vllm") is None:
             raise ValueError("engine=vllm needs vllm, which is not installed: write engine=transformers")
         if self.engine.name == "vllm" and self.rollout.temperature != 1:
@@ -254,7 +260,7 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
                 f"run_dir={run_dir} holds a run with {key}={old_values.get(key)}, not {new_values.get(key)}: "
                 "write the same, or choose another run_dir"
             )
-    ignored = ("run_dir", "resume", "progress", "on_empty", "on_alarm", "max_mismatch")
+    ignored = ("run_dir", "resume", "progress", "trackers", "on_empty", "on_alarm", "max_mismatch")
     return [f"{key}: {old_values.get(key)} -> {new_values.get(key)}" for key in changed if key not in ignored]
 
 

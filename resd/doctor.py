@@ -13,6 +13,7 @@ import torch
 from resd import __version__
 from resd.config import auto_dtype
 from resd.plan import GB, main_memory
+from resd.report.trackers import LIBRARIES
 
 # modules, what wants them, and how to get them
 OPTIONAL = {
@@ -24,6 +25,7 @@ OPTIONAL = {
     "pyarrow": ("Parquet files in task.options.source", "pip install pyarrow"),
     "lm_eval": ("task=ifeval", "pip install 'lm-eval[ifeval]<0.5' pyarrow"),
     "reasoning_gym": ("task=reasoning_gym", "pip install 'reasoning-gym<0.2'"),
+    **{name: (f"trackers=[{name}]", f"pip install {package}") for name, package in LIBRARIES.items()},
 }
 
 

@@ -10,13 +10,13 @@ import torch
 from rich.markup import escape
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import algorithms, config, dist, files, services
+from resd import algorithms, config, dist, files, resume, services
 from resd.alarm import Alarm, Ring
 from resd.clock import Clock
 from resd.config import Config
 from resd.guard import Guard
 from resd.learn.learner import Learner
-from resd.measure.evaluation import evaluate
+from resd.measure.exam import Exam
 from resd.measure.forgetting import Forgetting
 from resd.model.build import build_student
 from resd.model.chat import Chat
@@ -24,10 +24,12 @@ from resd.model.load import check_context
 from resd.model.shard import layout
 from resd.observe.run import Run
 from resd.observe.speech import Speech
-from resd.observe.stream import Stream, check_same_problems, fingerprint
+from resd.observe.stream import Stream, fingerprint
 from resd.report import perf
+from resd.report.groups import flat
 from resd.report.journal import Journal
 from resd.report.log import Log
+from resd.report.tracking import Tracking
 from resd.storage import checkpoint
 from resd.storage.checkpoint import Checkpoints
 from resd.storage.rundir import RunDir
@@ -48,7 +50,7 @@ class Session:
         test: Sequence[Problem],
         forgetting: Forgetting | None = None,
     ) -> None:
-        self.config, self.stream, self.test, self.forgetting = settings, stream, test, forgetting
+        self.config, self.stream, self.exam = settings, stream, Exam(test, settings.evaluation, forgetting)
         self.problems = {"training": fingerprint(task, stream.problems), "test": fingerprint(task, test)}
         if forgetting:
             self.problems["forgetting"] = fingerprint(forgetting.task, forgetting.problems)
@@ -61,27 +63,12 @@ class Session:
         self.directory = RunDir(settings.run_dir)
         self.run_dir = self.directory.path
         try:
-            resumed = self._open()
-            self._build(task, mesh, objective, resumed)
+            self.begun = resume.find(self.directory, settings, self.problems)
+            self.start, self.lr_scale = self.begun.checkpoint, self.begun.lr_scale
+            self._build(task, mesh, objective, self.begun.state)
         except BaseException:
             self.directory.close()
             raise
-
-    def _open(self) -> dict[str, Any]:
-        """Find where to go on; what `run.json` says of it. Nothing is changed yet."""
-        settings = self.config
-        rollbacks = self.directory.rollbacks()
-        begun = [record["to"] for record in rollbacks if not record["done"]]
-        self.start, self.damaged = checkpoint.find(self.run_dir, settings.resume, *begun[-1:])
-        self.lr_scale = rollbacks[-1]["lr_scale"] if rollbacks else 1.0
-        resumed: dict[str, Any] = {"step": 0, "interactions": 0, "evaluations": {}}
-        self.changes: list[str] = []
-        if self.start:
-            resumed = checkpoint.read_run(self.start)
-            self.changes = config.check_same_run(self.run_dir, settings)
-            check_same_problems(f"run_dir={self.run_dir}", resumed.get("problems", {}), self.problems)
-        self.directory.check(self.start, resumed["step"], fresh=settings.resume == "never")
-        return resumed
 
     def _build(self, task: Task, mesh: DeviceMesh, objective: Any, resumed: dict[str, Any]) -> None:
         settings = self.config
@@ -100,7 +87,10 @@ class Session:
             chat.fit(len(student.output_embedding))
             teacher = services.build_teacher(settings, student, mesh)
             setting = (settings.optimizer, settings.hardware)
-            self.learner = Learner(student, teacher, objective, *setting, pad_id=chat.pad_id, clock=self.clock)
+            steps = settings.steps or len(self.stream)
+            self.learner = Learner(
+                student, teacher, objective, *setting, pad_id=chat.pad_id, steps=steps, clock=self.clock
+            )
         self._take_up(resumed)
         self.log = Log(
             self.run_dir if dist.first() else None,
@@ -108,6 +98,13 @@ class Session:
             step=resumed["step"] if self.start else -1,
             progress=settings.progress,
         )
+        if settings.trackers and dist.first():
+            self.log.tracking = Tracking(
+                settings.trackers,
+                self.run_dir,
+                flat(settings.model_dump(mode="json")),
+                say=lambda text: self.log.say(f"[yellow]{escape(text)}[/]"),
+            )
         self.journal = Journal(self.log)
         self.guard = Guard(self.journal, settings.on_empty, self.learner is not None, settings.max_mismatch)
         self.alarm = Alarm(settings.alarm)
@@ -129,7 +126,6 @@ class Session:
             author=services.build_author(settings, speech, address),
             remote=remote,
         )
-        self._go_on(resumed)
         self.checkpoints = Checkpoints(
             self.run_dir,
             keep=settings.checkpoints.keep,
@@ -137,15 +133,16 @@ class Session:
             settings=config.dump(settings),
             say=lambda text: self.log.say(f"[red]{escape(text)}[/]"),
         )
+        self._go_on(resumed)
 
     def _take_up(self, resumed: dict[str, Any]) -> None:
         """Load what `start` holds; then the directory ends where it does."""
         if self.start and self.learner:
             checkpoint.restore(self.start, self.learner)
-        self.evaluations: dict[str, dict[str, float]] = resumed["evaluations"]
-        if self.forgetting:
-            self.forgetting.restore(resumed.get("forgetting"), resumed["step"])
-        self.directory.begin(resumed["step"] if self.start else None, config.dump(self.config))
+        step = resumed["step"]
+        kept = dist.on_first(lambda: [n for n in files.numbered(self.run_dir / "checkpoints") if n <= step])
+        self.exam.restore(resumed, step, kept)
+        self.directory.begin(step if self.start else None, config.dump(self.config))
 
     def _go_on(self, resumed: dict[str, Any]) -> None:
         """Everything else is as it was then."""
@@ -154,6 +151,7 @@ class Session:
         self.algorithm = algorithms.build(self.run, self.config.algorithm)
         if self.start:
             self.algorithm.restore(resumed["algorithm"])
+        dist.on_first(self._link_best)
         if self.learner:
             lr = self.config.optimizer.lr * self.lr_scale
             self.learner.settings = self.config.optimizer.model_copy(update={"lr": lr})
@@ -178,7 +176,7 @@ class Session:
     def fit(self, steps: int) -> None:
         """Updates `run.step + 1` to `steps`, with evaluations and checkpoints between them."""
         self._announce(steps)
-        self.guard.check_prompts(self.run, self.stream.problems, self.test, self.algorithm.prompt)
+        self.guard.check_prompts(self.run, self.stream.problems, self.exam.problems, self.algorithm.prompt)
         if self.learner:
             self.run.self_test(self.stream.problems[:4], self.algorithm.prompt)
         with self.directory.told():
@@ -191,10 +189,10 @@ class Session:
 
     def _fit(self, steps: int) -> None:
         if self.run.step == 0:
-            self._measure_forgetting()
+            self.exam.measure_forgetting(self.run)
             if self.config.evaluation.before:
                 self._evaluate()
-        while self.run.step < steps:
+        while self.run.step < steps and not self.exam.enough:
             step = self.journal.step = self.run.step + 1
             observed = self.algorithm.update(self.stream.batch(step))
             empty = self.guard.check(observed)
@@ -208,14 +206,20 @@ class Session:
             if rings and self._changed(rings):
                 continue
             if observed.stop:
-                self.log.say(f"stopping after update {step}: {observed.stop}")
-                steps = step
-            if step == steps or _due(step, self.config.forgetting.every):
-                self._measure_forgetting()
+                steps = self._stop(observed.stop)
             if step == steps or _due(step, self.config.evaluation.every):
                 self._evaluate()
-            if step == steps or _due(step, self.config.checkpoints.every):
+            if self.exam.enough and step < steps:
+                steps = self._stop(self.exam.enough)
+            if step == steps or _due(step, self.config.forgetting.every):
+                self.exam.measure_forgetting(self.run)
+            if step in (steps, self.exam.best) or _due(step, self.config.checkpoints.every):
                 self._save()
+
+    def _stop(self, why: str) -> int:
+        """Say that this update is the last one; its number."""
+        self.log.say(f"stopping after update {self.run.step}: {escape(why)}")
+        return self.run.step
 
     def _changed(self, rings: Sequence[Ring]) -> bool:
         """Say what rings; whether the run has gone back for it. Raises UserError if it is to end."""
@@ -241,29 +245,22 @@ class Session:
         raise UserError(f"{told}{gone}; {advice}; on_alarm=say goes on all the same")
 
     def _evaluate(self) -> None:
-        metrics, _ = evaluate(
-            self.run.speech, self.test, self.config.evaluation, self.run.sampling, self.algorithm.prompt
-        )
-        self.evaluations[str(self.run.step)] = metrics
-        self.log.evaluation(self.run.step, metrics | self.clock.read())
-
-    def _measure_forgetting(self) -> None:
-        if self.forgetting:
-            metrics = self.forgetting.measure(self.run)
-            self.log.forgetting(self.run.step, self.config.forgetting.task.name, metrics)
+        self.exam.evaluate(self.run, self.algorithm.prompt)
 
     def _save(self) -> None:
         with self.clock("checkpoint"):
             state = {
                 "interactions": self.journal.interactions,
-                "evaluations": self.evaluations,
-                "samples": self.config.evaluation.samples,
+                **self.exam.state(),
                 "problems": self.problems,
-                "forgetting": self.forgetting.base if self.forgetting else None,
                 "alarm": self.alarm.state(),
                 "algorithm": self.algorithm.state(),
             }
             self.checkpoints.save(self.run.step, self.learner, self.run.speech.chat, state)
+
+    def _link_best(self) -> int | None:
+        with self.directory.told():
+            return self.checkpoints.link_best(self.exam.best)
 
     def _announce(self, steps: int) -> None:
         name, where = self.config.algorithm.name, escape(str(self.run_dir))
@@ -276,25 +273,27 @@ class Session:
             f"{self.stream.batch_size} problems x {self.config.algorithm.group} rollout(s) an update, {steps} updates; "
             f"run directory {where}"
         )
-        for note in (*self.damaged, *self.directory.notes):
+        for note in (*self.begun.damaged, *self.directory.notes):
             self.log.say(f"[yellow]{escape(note)}[/]")
         if self.start:
             self.log.say(f"continuing after update {self.run.step} from {escape(str(self.start))}")
         if self.lr_scale != 1:
             self.log.say(f"[yellow]this run went back after an alarm: {self._rate()}[/]")
-        for change in self.changes:
+        for change in self.begun.changes:
             self.log.say(f"[yellow]changed since this run began[/] {escape(change)}")
         if self.run.step >= steps:
             self.log.say(f"[yellow]nothing to do: this run has made all {steps} updates; raise steps to go on[/]")
+        elif self.exam.enough:
+            self.log.say(f"[yellow]nothing to do: {escape(self.exam.enough)}; raise it, or write null, to go on[/]")
 
     def _conclude(self) -> None:
         """Accuracy before, at the best checkpoint, and at the end."""
-        if not self.evaluations:
+        evaluations = self.exam.evaluations
+        if not evaluations:
             return
-        best = self.checkpoints.link_best({"evaluations": self.evaluations, "samples": self.config.evaluation.samples})
-        steps = sorted({min(map(int, self.evaluations)), max(map(int, self.evaluations))} | ({best} if best else set()))
-        shown = {step: self.evaluations[str(step)] for step in steps if str(step) in self.evaluations}
-        self.log.accuracy(shown, best)
+        best = self._link_best()
+        steps = sorted({min(evaluations), max(evaluations)} | ({best} if best in evaluations else set()))
+        self.log.accuracy({step: evaluations[step] for step in steps}, best)
         link = escape(str(self.run_dir / "best"))
         self.log.say(f"best checkpoint by rank sum: {link}; everything is in {escape(str(self.run_dir))}")
 
@@ -306,7 +305,7 @@ class Session:
     ) -> None:
         self.run.speech.verifier.close()
         with suppress(OSError):  # which ended the run, maybe
-            self.log.close()
+            self.log.close(ok=kind is None)
         if kind is None:
             self.checkpoints.close()
             self.run.close()

@@ -13,8 +13,8 @@ LAYER = {
     "report": 3, "verify": 3, "observe": 3, "learn": 3, "measure": 3, "storage": 3, "guard": 3,
     "alarm": 3,
     "algorithms": 4,
-    "config": 5, "commandline": 5, "session": 5, "services": 5, "train": 5, "evaluate": 5, "sweep": 5, "plan": 5,
-    "doctor": 5, "__main__": 5,
+    "config": 5, "commandline": 5, "session": 5, "resume": 5, "services": 5, "train": 5, "evaluate": 5, "sweep": 5,
+    "plan": 5, "doctor": 5, "__main__": 5,
 }  # fmt: skip
 
 

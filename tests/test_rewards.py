@@ -107,8 +107,8 @@ def evaluation(task: float, case: float, reward: float | None = None) -> dict[st
 
 
 def test_a_graded_reward_ranks_where_nothing_passes() -> None:
-    assert best_step({4: evaluation(0, 0), 8: evaluation(0, 0), 12: evaluation(0, 0)}, 4) == 4
-    assert best_step({4: evaluation(0, 0, 0.1), 8: evaluation(0, 0, 0.3), 12: evaluation(0, 0, 0.2)}, 4) == 8
+    assert best_step({4: evaluation(0, 0), 8: evaluation(0, 0), 12: evaluation(0, 0)}) == 4
+    assert best_step({4: evaluation(0, 0, 0.1), 8: evaluation(0, 0, 0.3), 12: evaluation(0, 0, 0.2)}) == 8
 
 
 def test_rewards_that_say_nothing_new_leave_the_papers_rule() -> None:
@@ -116,14 +116,14 @@ def test_rewards_that_say_nothing_new_leave_the_papers_rule() -> None:
     for task, case in ((0, 1), (1, 0)):
         rows = {4: (0.1, 0.2), 8: (0.2, 0.1)}
         with_reward = {step: evaluation(*both, both[1]) for step, both in rows.items()}
-        assert best_step(with_reward, 4) == best_step({step: evaluation(*both) for step, both in rows.items()}, 4) == 4
+        assert best_step(with_reward) == best_step({step: evaluation(*both) for step, both in rows.items()}) == 4
         assert not ranked(evaluation(task, case, case))
         assert not ranked(evaluation(task, case, task))
     assert ranked(evaluation(0, 1, 0.5))
 
 
 def test_evaluations_from_before_have_no_reward() -> None:
-    assert best_step({4: evaluation(0, 0), 8: evaluation(0, 0, 0.3)}, 4) == 4
+    assert best_step({4: evaluation(0, 0), 8: evaluation(0, 0, 0.3)}) == 4
 
 
 # -------------------------------------------------------------------------------------------------------- report

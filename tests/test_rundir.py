@@ -15,9 +15,10 @@ def make(run_dir: Path, checkpoints: list[int], rows: int) -> Path:
     """The files of a run of `rows` updates."""
     for step in checkpoints:
         (run_dir / f"checkpoints/step_{step:06d}").mkdir(parents=True)
-    (run_dir / "attempts").mkdir(parents=True)
-    for step in range(1, rows + 1):
-        (run_dir / f"attempts/step_{step:06d}.jsonl").write_text(f"{step}")
+    for folder in ("attempts", "evaluations"):
+        (run_dir / folder).mkdir(parents=True)
+        for step in range(1, rows + 1):
+            (run_dir / f"{folder}/step_{step:06d}.jsonl").write_text(f"{step}")
     for name, first in (("metrics.jsonl", 0), ("playbook.jsonl", 1)):
         (run_dir / name).write_text("".join(f'{{"step": {step}}}\n' for step in range(first, rows + 1)))
     (run_dir / "config.yaml").write_text("old: 1\n")
@@ -49,14 +50,15 @@ def test_what_will_be_written_again_goes(mesh: DeviceMesh, tmp_path: Path) -> No
     assert begin(run_dir, 2) == []
     assert steps(run_dir / "metrics.jsonl") == [0, 1, 2]
     assert steps(run_dir / "playbook.jsonl") == [1, 2]
-    assert names(run_dir / "attempts") == ["step_000001.jsonl", "step_000002.jsonl"]
+    for folder in ("attempts", "evaluations"):
+        assert names(run_dir / folder) == ["step_000001.jsonl", "step_000002.jsonl"]
     assert names(run_dir / "checkpoints") == ["step_000002"]
     assert (run_dir / "config.yaml").read_text() == "new: 1\n"
     assert not (run_dir / "abandoned").exists()
     unsaved = make(tmp_path / "unsaved", [], 3)
     assert begin(unsaved, None) == []
     assert steps(unsaved / "metrics.jsonl") == []
-    assert names(unsaved / "attempts") == []
+    assert names(unsaved / "attempts") == names(unsaved / "evaluations") == []
 
 
 def test_an_abandoned_branch_is_kept_whole(mesh: DeviceMesh, tmp_path: Path) -> None:
@@ -66,7 +68,8 @@ def test_an_abandoned_branch_is_kept_whole(mesh: DeviceMesh, tmp_path: Path) -> 
     assert str(kept) in note
     assert names(run_dir / "checkpoints") == ["step_000002"]
     assert names(kept / "checkpoints") == ["step_000003", "step_000004"]
-    assert names(kept / "attempts") == [f"step_{n:06d}.jsonl" for n in (3, 4, 5)]
+    for folder in ("attempts", "evaluations"):
+        assert names(kept / folder) == [f"step_{n:06d}.jsonl" for n in (3, 4, 5)]
     assert steps(kept / "metrics.jsonl") == [0, 1, 2, 3, 4, 5]
     assert steps(run_dir / "metrics.jsonl") == [0, 1, 2]
     assert (kept / "config.yaml").read_text() == "old: 1\n"

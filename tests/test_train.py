@@ -133,6 +133,12 @@ def test_a_run_directory_holds_what_is_promised(mesh: DeviceMesh, tiny_model: Pa
     assert attempts[0]["verdict"]["feedback"] in attempts[0]["teacher_prompt"]
     assert [len(a["token_loss"]) for a in attempts] == [a["tokens"] for a in attempts]
     assert all("".join(a.get("token_text", [a["response"]])) == a["response"] for a in attempts)
+    judged = {}
+    for row in eval_rows:
+        lines = (tmp_path / f"evaluations/step_{row['step']:06d}.jsonl").read_text().splitlines()
+        judged[row["step"]] = [json.loads(line)["verdict"]["passed"] for line in lines]
+        assert sum(judged[row["step"]]) / 16 == row["eval/per_task/mean@2"]
+    assert [len(passed) for passed in judged.values()] == [16, 16]
     assert (tmp_path / "config.yaml").is_file()
     assert list((tmp_path / "tensorboard").glob("events*"))
     events = [json.loads(line) for line in (tmp_path / "playbook.jsonl").read_text().splitlines()]
@@ -167,8 +173,8 @@ def same_end(one: Path, two: Path, step: int) -> None:
     for rows in zip(metrics(one), metrics(two), strict=True):
         left, right = ({k: v for k, v in row.items() if not k.startswith(("time/", "perf/"))} for row in rows)
         assert left == right
-    for file in sorted((one / "attempts").iterdir()):
-        assert file.read_text() == (two / "attempts" / file.name).read_text()
+    for file in sorted([*(one / "attempts").iterdir(), *(one / "evaluations").iterdir()]):
+        assert file.read_text() == (two / file.parent.name / file.name).read_text()
 
 
 def test_killed_at_any_moment_and_resumed(

@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 from resd import dist
 from resd.clock import Clock
 from resd.learn.batch import Batcher, MicroBatch
+from resd.learn.schedule import rate
 from resd.model.hidden import Policy
 from resd.model.shard import reshard
 from resd.model.teacher import Teacher
@@ -53,7 +54,7 @@ class Scores:
 
 
 class Learner:
-    """Owns the student, the optimizer and the teacher."""
+    """Owns the student, the optimizer and the teacher. `steps` are the updates of the run, for its schedule."""
 
     def __init__(
         self,
@@ -64,6 +65,7 @@ class Learner:
         hardware: HardwareSettings,
         *,
         pad_id: int,
+        steps: int = 1,
         clock: Clock | None = None,
     ) -> None:
         self.policy = policy
@@ -71,6 +73,7 @@ class Learner:
         self.objective = objective
         self.settings = optimizer
         self.hardware = hardware
+        self.steps = steps
         self.clock = clock or Clock()
         self.batcher = Batcher(
             budget=hardware.micro_batch_tokens,
@@ -95,7 +98,7 @@ class Learner:
         """
         self._check(samples)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.lr * min(1.0, step / max(1, self.settings.warmup))
+            group["lr"] = self.settings.lr * rate(self.settings, step, self.steps)
         parts = self.settings.mini_batches
         scored = samples
         if parts > 1:

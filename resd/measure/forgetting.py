@@ -39,7 +39,7 @@ class Forgetting:
         evaluation: EvaluationSettings,
         verify: VerifySettings,
     ) -> None:
-        self.task, self.problems, self.every = task, problems, settings.every
+        self.task, self.name, self.problems = task, settings.task.name, problems
         self.settings = evaluation.model_copy(update={"samples": settings.samples, "limit": settings.limit})
         self.verify = verify
         self.base: Base | None = None

@@ -236,9 +236,11 @@ class Run:
             self.remote.address.close()
 
     def write_file(self, name: str, text: str, *, append: bool = False) -> None:
-        """Write into the run directory (rank 0)."""
+        """Write into the run directory (rank 0); a whole file is shown by trackers too."""
         if self.directory is not None:
             (files.append if append else files.replace)(self.directory / name, text)
+            if not append:
+                self.speech.log.text(self.step, name, text)
 
 
 def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:

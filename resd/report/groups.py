@@ -14,7 +14,10 @@ from resd.report.read import RunRecord
 from resd.report.rewards import REWARD, graded, judges
 
 # Settings that say where and how a run was made, not what it learned.
-INCIDENTAL = ("seed", "run_dir", "resume", "progress", "checkpoints", "verify", "hardware", "engine.max_batch")
+INCIDENTAL = (
+    *("seed", "run_dir", "resume", "progress", "trackers", "checkpoints", "verify", "hardware"),
+    *("engine.max_batch", "evaluation.show"),
+)
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; the normal one beyond.
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
 Z_95 = 1.96
@@ -155,9 +158,9 @@ def score_names(groups: Sequence[Group]) -> list[str]:
 
 
 def _best(run: RunRecord) -> int:
-    trained = {step: row for step, row in run.evaluations.items() if step > 0}
-    best = best_step(trained, run.samples or 0)
-    return max(trained) if best is None else best
+    """The one that is kept, where the run says which."""
+    best = best_step(run.evaluations) if run.kept_best not in run.evaluations else run.kept_best
+    return max(run.evaluations) if best is None else best
 
 
 def _checkpoint(name: str, runs: Sequence[RunRecord], steps: list[int], names: Sequence[str]) -> Checkpoint:

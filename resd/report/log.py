@@ -1,11 +1,12 @@
-"""What a run writes for people and programs: `metrics.jsonl`, TensorBoard, and a console with progress bars.
+"""What a run writes for people and programs: `metrics.jsonl`, TensorBoard, trackers, and a console with progress bars.
 
 Names are the same everywhere. Only rank 0 writes; the others get a log that does nothing.
 """
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -17,9 +18,13 @@ from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from resd import files
+from resd.report.pace import Pace
 from resd.report.rewards import graded, is_reward
+from resd.report.tracking import Tracking
+from resd.types import Attempt
 
 Kind = Literal["train", "eval", "forgetting"]
+LINES, WIDTH = 6, 100  # of a response on the console
 
 
 class Log:
@@ -34,6 +39,8 @@ class Log:
         self.console = Console(quiet=not talks, highlight=False, soft_wrap=True, emoji=False)
         self.bars = talks and (progress == "on" or (progress == "auto" and self.console.is_terminal))
         self.file = None if run_dir is None else run_dir / "metrics.jsonl"
+        self.pace = Pace()
+        self.tracking: Tracking | None = None
         self.board = None
         if run_dir is not None:
             self.board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
@@ -54,10 +61,18 @@ class Log:
         for name, value in values.items():
             self.board.add_scalar(name, value, step)
         self.board.flush()
+        if self.tracking is not None:
+            self.tracking.metrics(step, values)
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """What the file `name` of the run says after update `step`, for trackers."""
+        if self.tracking is not None:
+            self.tracking.text(step, name, text)
 
     def update(self, step: int, steps: int, values: Mapping[str, float]) -> None:
         """An update's metrics, and one line of the console."""
         self.metrics(step, "train", values)
+        self.pace.note(step, steps, values)
         seconds = sum(value for name, value in values.items() if name.startswith("time/"))
         shown = {
             "passed": f"{100 * values['train/per_task']:.1f}%",
@@ -79,6 +94,18 @@ class Log:
             told = {name: value for name, value in told.items() if not is_reward(name)}
         facts = "  ".join(f"{_short(name)} {100 * value:.1f}%" for name, value in told.items())
         self.say(f"[bold]test after update {step}[/]  {escape(facts)}")
+
+    def responses(self, step: int, attempts: Sequence[Attempt]) -> None:
+        """What was said to some test problems, clipped for people, whole for trackers."""
+        for attempt in attempts:
+            verdict = attempt.verdict
+            became = "no verdict" if verdict is None else "passed" if verdict.passed else "failed"
+            head = f"{attempt.problem.id}: {became}, {len(attempt.response_ids)} tokens"
+            self.say(f"  [bold]{escape(printable(head))}[/]")
+            for line in clip(attempt.response):
+                self.say(f"    {escape(line)}")
+            name = re.sub(r"[^\w.-]", "_", attempt.problem.id)
+            self.text(step, f"responses/{name}.txt", f"{head}\n\n{attempt.response}")
 
     def forgetting(self, step: int, task: str, values: Mapping[str, float]) -> None:
         """The metrics of a second task, and one line of the console."""
@@ -115,18 +142,34 @@ class Log:
 
     @contextmanager
     def progress(self, phase: str, total: int) -> Iterator[Callable[[], None]]:
-        """A bar that the yielded callable advances by one."""
+        """A bar that the yielded callable advances by one, and beside it how far the run is."""
         if not self.bars:
             yield lambda: None
             return
-        columns = (TextColumn(f"  {phase:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        bar = (TextColumn(f"  {phase:<9}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (*bar, TextColumn(f"[dim]{self.pace}[/]"))
         with Progress(*columns, console=self.console, transient=True) as bars:
             task = bars.add_task(phase, total=total)
             yield lambda: bars.advance(task)
 
-    def close(self) -> None:
+    def close(self, ok: bool = True) -> None:
+        """`ok` is whether the run ended in order."""
         if self.board is not None:
             self.board.close()
+        if self.tracking is not None:
+            self.tracking.close(ok)
+
+
+def clip(text: str) -> list[str]:
+    """The first lines of a text, with … where something is missing."""
+    lines = [printable(line) for line in text.splitlines() if line.strip()]
+    shown = [line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines[:LINES]]
+    return [*shown, "…"] if len(lines) > LINES else shown
+
+
+def printable(text: str) -> str:
+    """What a model wrote can move no cursor."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def _short(name: str) -> str:

@@ -55,6 +55,13 @@ class RunRecord:
         found = [name.split("@")[1] for name in names if name.startswith("eval/per_task/mean@")]
         return int(found[0]) if found else None
 
+    @property
+    def kept_best(self) -> int | None:
+        """The update whose checkpoint the link `best` names; None without one."""
+        link = self.path / "best"
+        name = link.readlink().name.removeprefix("step_") if link.is_symlink() and link.exists() else ""
+        return int(name) if name.isdigit() else None
+
     @cached_property
     def timeline(self) -> Timeline:
         steps = sorted({row["step"] for row in self.rows})

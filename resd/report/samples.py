@@ -1,4 +1,7 @@
-"""`attempts/step_000001.jsonl`: every attempt of an update, what it was asked, what it wrote and what became of it."""
+"""`attempts/step_000001.jsonl`: every attempt of an update, what it was asked, what it wrote and what became of it.
+
+`evaluations/step_000004.jsonl` are those at the test problems after an update.
+"""
 
 import json
 import math
@@ -14,14 +17,15 @@ Pieces = Callable[[Sequence[int]], list[str]]
 SCORED_TOKENS = 16_384  # of an update, whose losses are written: some 300 kB
 
 
-def write_attempts(run_dir: Path, step: int, attempts: Iterable[Attempt], pieces: Pieces | None = None) -> None:
+def write_attempts(
+    run_dir: Path, step: int, attempts: Iterable[Attempt], pieces: Pieces | None = None, folder: str = "attempts"
+) -> None:
     """One JSON object a line. `prompt` and `teacher_prompt` are the rendered texts that were tokenised.
 
     Attempts with a teacher have `token_loss`, the divergence at each response token (nats, 4 digits), and `token_text`,
     its text by `pieces`, unless these do not join to the response; both as long as `SCORED_TOKENS` has room for them.
     """
-    folder = run_dir / "attempts"
-    folder.mkdir(exist_ok=True)
+    (run_dir / folder).mkdir(exist_ok=True)
     room = SCORED_TOKENS
     lines = []
     for attempt in attempts:
@@ -30,7 +34,7 @@ def write_attempts(run_dir: Path, step: int, attempts: Iterable[Attempt], pieces
             room -= len(attempt.response_ids)
             record |= _scored(attempt, attempt.sample.token_loss, pieces)
         lines.append(json.dumps(record) + "\n")
-    files.replace(folder / f"step_{step:06d}.jsonl", "".join(lines))
+    files.replace(run_dir / folder / f"step_{step:06d}.jsonl", "".join(lines))
 
 
 def _scored(attempt: Attempt, token_loss: Sequence[float], pieces: Pieces | None) -> dict[str, Any]:

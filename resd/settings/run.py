@@ -96,7 +96,9 @@ class SamplingSettings(Section):
 
 
 class OptimizerSettings(Section):
-    """AdamW with constant learning rate after `warmup` updates (specs: paper Appendix G)."""
+    """AdamW. After `warmup` updates the rate is constant (paper Appendix G), or falls to `min_lr_ratio` of itself by
+    the end of the run: all the way (`linear`, `cosine`), or in its last part, whose share is `decay` (`wsd`).
+    """
 
     lr: Annotated[float, Field(ge=0)]
     betas: tuple[Fraction, Fraction]
@@ -104,10 +106,15 @@ class OptimizerSettings(Section):
     warmup: Annotated[int, Field(ge=0)]
     grad_clip: Annotated[float, Field(gt=0)]
     mini_batches: Positive
+    schedule: Literal["constant", "linear", "cosine", "wsd"] = "constant"
+    min_lr_ratio: Fraction = 0.0
+    decay: Annotated[float, Field(gt=0, le=1)] = 0.2
 
 
 class EvaluationSettings(Section):
-    """`every` updates (0: only before and after training); `limit` problems of the test split (null: all)."""
+    """`every` updates (0: only before and after training); `limit` problems of the test split (null: all). The run ends
+    after `patience` evaluations without a new best (null: never). `show` puts so many responses on the console.
+    """
 
     every: Annotated[int, Field(ge=0)]
     before: bool
@@ -115,6 +122,16 @@ class EvaluationSettings(Section):
     temperature: Annotated[float, Field(ge=0)]
     top_p: Annotated[float, Field(gt=0, le=1)]
     limit: Positive | None
+    patience: Positive | None = None
+    show: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _something_to_wait_for(self) -> "EvaluationSettings":
+        if self.patience is not None and self.every == 0:
+            raise ValueError(
+                "evaluation.patience counts evaluations during training: write evaluation.every=N, or patience=null"
+            )
+        return self
 
 
 class LibrarySettings(Section):

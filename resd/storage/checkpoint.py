@@ -29,7 +29,6 @@ from resd.learn.learner import Learner
 from resd.model.chat import Chat
 from resd.model.lora import weights
 from resd.model.shard import full_tensors, reshard
-from resd.report.ranking import best_step
 from resd.storage import manifest
 from resd.storage.shards import ShardPlanner, ShardReader, read_metadata
 from resd.types import UserError
@@ -42,7 +41,7 @@ class Checkpoints:
     """The folder `checkpoints/` of a run and the link `best`.
 
     `settings` is the run's configuration as YAML; `say` tells people something at once. The latest one that is not
-    after `spared` stays, however many follow.
+    after `spared` stays, however many follow, and so does the `best` one of the state that is saved.
     """
 
     spared: int | None = None
@@ -105,7 +104,7 @@ class Checkpoints:
                 files.move_aside(final, self.run_dir / "abandoned")
             part.rename(final)
             files.sync(self.root)
-            self._prune(json.loads(record))
+            self._prune(json.loads(record)["best"])
         except BaseException as error:
             why = _storage_fault(error)
             if why is None:
@@ -121,23 +120,21 @@ class Checkpoints:
         whole = list(files.numbered(self.root))
         return f"everything up to update {whole[-1]} is kept," if whole else "nothing was saved before it,"
 
-    def _prune(self, run: Mapping[str, Any]) -> None:
-        """Keep the latest ones, the best of those that exist by the rank-sum rule, and the spared one."""
-        best = self.link_best(run)
+    def _prune(self, best: int | None) -> None:
+        """Keep the latest ones, the best and the spared one."""
+        self.link_best(best)
         steps = list(files.numbered(self.root))
         spared = max((step for step in steps if self.spared is not None and step <= self.spared), default=None)
         for step in steps[: -self.keep]:
             if step not in (best, spared):
                 shutil.rmtree(self.root / f"step_{step:06d}")
 
-    def link_best(self, run: Mapping[str, Any]) -> int | None:
-        """Point `best` to the checkpoint that wins among those that exist, or to the latest if none can be ranked."""
+    def link_best(self, best: int | None) -> int | None:
+        """Point the link `best` to the checkpoint of that update, or to the latest if there is none; returns which."""
         steps = list(files.numbered(self.root))
         if not steps:
             return None
-        evaluations = {int(s): values for s, values in run["evaluations"].items() if int(s) in steps}
-        best = best_step(evaluations, run["samples"])
-        best = steps[-1] if best is None else best
+        best = best if best in steps else steps[-1]
         link, new = self.run_dir / "best", self.run_dir / ".best"
         new.unlink(missing_ok=True)
         new.symlink_to(Path("checkpoints") / f"step_{best:06d}", target_is_directory=True)

@@ -19,6 +19,7 @@ from resd.storage.lock import Lock
 from resd.types import UserError
 
 ROLLBACKS = "rollbacks.json"
+FOLDERS = ("attempts", "evaluations")  # of one file an update
 LOGS = ("metrics.jsonl", "playbook.jsonl")
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.ESTALE)
 
@@ -81,14 +82,13 @@ class RunDir:
 
     def _begin(self, step: int, settings: str) -> None:
         with self.told():
-            for folder in ("checkpoints", "attempts"):
+            for folder in ("checkpoints", *FOLDERS):
                 (self.path / folder).mkdir(exist_ok=True)
             for leftover in (self.path / "checkpoints").glob(".step_*"):
                 files.remove(leftover)
             self._abandon(max(step, 0))
-            for number, file in files.numbered(self.path / "attempts", ".jsonl").items():
-                if number > step:
-                    file.unlink()
+            for file in self._later(step):
+                file.unlink()
             for name in LOGS:
                 unread = files.cut(self.path / name, step)
                 if unread:
@@ -113,17 +113,21 @@ class RunDir:
         later = [p for n, p in files.numbered(self.path / "checkpoints").items() if n > step]
         if not later and not part.exists():
             return
-        for name in ("checkpoints", "attempts"):
+        for name in ("checkpoints", *FOLDERS):
             (part / name).mkdir(parents=True, exist_ok=True)
         for name in (*LOGS, "config.yaml", "playbook.md"):
             files.copy(self.path / name, part / name)
         files.sync_tree(part)
-        attempts = [p for n, p in files.numbered(self.path / "attempts", ".jsonl").items() if n > step]
-        for path in (*reversed(later), *reversed(attempts)):
+        for path in (*reversed(later), *reversed(self._later(step))):
             path.rename(part / path.parent.name / path.name)
         final = part.rename(files.free(part.with_name(f"after_step_{step:06d}")))
         files.sync(final.parent)
         self.notes.append(f"what was made after update {step} is kept in {final}")
+
+    def _later(self, step: int) -> list[Path]:
+        """Files of attempts after `step`."""
+        numbered = (files.numbered(self.path / folder, ".jsonl") for folder in FOLDERS)
+        return [path for found in numbered for number, path in found.items() if number > step]
 
     @contextmanager
     def told(self) -> Iterator[None]:
