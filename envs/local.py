@@ -19,14 +19,14 @@ counted. Numbers of numpy are taken as Python's. Not covered: prompts with image
 
 import importlib
 import inspect
-import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from resd.envs import rows
-from resd.task import Split, scalar
+from resd.envs.functions import from_row, verdict
+from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
 
@@ -54,10 +54,10 @@ class Local:
                     f'{place}: split must be "train" or "test", not {belongs!r}; or give a folder with a file for each'
                 )
             if belongs == split:
-                problem = _problem(row, place, f"{split}-{number}", self.privileged)
-                if problem.id in problems:
-                    raise UserError(f"{place}: the id {problem.id!r} occurs twice; every problem needs its own")
-                problems[problem.id] = problem
+                found = from_row(row, place, f"{split}-{number}", self.privileged)
+                if found.id in problems:
+                    raise UserError(f"{place}: the id {found.id!r} occurs twice; every problem needs its own")
+                problems[found.id] = found
         told = self.privileged is None or any(self.privileged in problem.cases[0] for problem in problems.values())
         if problems and split == "train" and not told:
             raise UserError(
@@ -75,18 +75,7 @@ class Local:
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """What the function says. Raises what it raises, and UserError when it gives something else than it should."""
         given = _function(self.verifier)(problem.cases[0], response)
-        if isinstance(given, Verdict):
-            return given
-        reward, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
-        reward = scalar(reward)
-        if not isinstance(reward, (bool, int, float)) or not 0 <= reward <= 1 or not isinstance(feedback, str):
-            raise UserError(
-                f"verifier={self.verifier} gave {given!r:.80}: return True or False, a reward from 0 to 1, "
-                "a pair of either and a feedback, or a Verdict"
-            )
-        passed = reward == 1
-        feedback = "" if passed else feedback or f"The {self.noun} is wrong."
-        return Verdict(float(reward), passed, int(passed), 1, feedback, response)
+        return verdict(given, response, self.noun, f"verifier={self.verifier}")
 
 
 load = Local
@@ -103,34 +92,3 @@ def _function(path: str) -> Callable[[dict[str, Any], str], Any]:
     except TypeError as error:
         raise UserError(f"verifier={path!r} must be a function of a row and a response ({error})") from None
     return function
-
-
-def _problem(row: dict[str, Any], place: str, default_id: str, privileged: str | None) -> Problem:
-    match row.get("prompt"):
-        case str(asked) if asked.strip():
-            statement = asked
-        case [*messages] if messages and all(map(_is_message, messages)):
-            statement = messages[-1]["content"]
-        case asked:
-            raise UserError(
-                f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}"
-            )
-    told = _text(row, privileged, place) if privileged else ""
-    return Problem(_text(row, "id", place) or default_id, statement, _text(row, "family", place), [row], told)
-
-
-def _text(row: dict[str, Any], key: str, place: str) -> str:
-    """A text or a number, as a text; "" where it is left out, which spreadsheets write as null or NaN."""
-    match row.get(key):
-        case None:
-            return ""
-        case float(value) if math.isnan(value):
-            return ""
-        case str(value) | int(value) | float(value) if not isinstance(value, bool):
-            return str(value)
-        case other:
-            raise UserError(f"{place}: {key} must be a text or a number, not {other!r:.40}")
-
-
-def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
