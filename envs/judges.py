@@ -27,13 +27,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
+from resd.envs.functions import is_share, verdict
 from resd.named import named
 from resd.task import scalar
 from resd.types import UserError, Verdict
 
 Function = Callable[[dict[str, Any], str], Any]
 
-_RETURN = "return True or False, a reward from 0 to 1, a pair of either and a feedback, or a Verdict"
 _WRITE = "write package.module:function, a list of such, or {NAME: {function: package.module:function, weight: 1}}"
 
 
@@ -51,20 +51,13 @@ class Judge:
 
         Raises what the function raises, and UserError for what is no verdict.
         """
-        given = _function(self.key, self.path)(row, response)
-        if isinstance(given, Verdict) and not self.name:
-            return given
-        if isinstance(given, Verdict):
-            reward, feedback = scalar(given.reward), given.feedback
-        else:
-            reward, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
-            reward = scalar(reward)
-        if not _is_share(reward) or not isinstance(feedback, str):
-            raise UserError(f"{self.key}={self.path} gave {given!r:.80}: {_RETURN}")
-        if isinstance(given, Verdict):
-            return replace(given, reward=float(reward), passed=bool(scalar(given.passed)))
-        passed = reward == 1
-        return Verdict(float(reward), passed, int(passed), 1, "" if passed else feedback or wrong, response)
+        said = verdict(_function(self.key, self.path)(row, response), response, wrong, f"{self.key}={self.path}")
+        if not self.name:
+            return said
+        reward = scalar(said.reward)  # it is weighed, before a guard looks at the whole
+        if not is_share(reward) or not isinstance(said.feedback, str):
+            raise UserError(f"{self.key}={self.path} gave {said!r:.80}: a reward is a number from 0 to 1")
+        return replace(said, reward=float(reward), passed=bool(scalar(said.passed)))
 
 
 class Judges:
@@ -75,7 +68,7 @@ class Judges:
         self.passes = passes
         for judge in self.all:
             _function(judge.key, judge.path)
-        if passes is not None and (isinstance(passes, bool) or not _is_share(passes) or passes == 0):
+        if passes is not None and (isinstance(passes, bool) or not is_share(passes) or passes == 0):
             raise UserError(f"passes={passes!r} is no reward: write a number above 0, up to 1")
 
     @property
@@ -155,7 +148,3 @@ def _function(key: str, path: str) -> Function:
     except (TypeError, ValueError) as error:
         raise UserError(f"{key}={path!r} must be a function of a row and a response ({error})") from None
     return function
-
-
-def _is_share(value: Any) -> bool:
-    return isinstance(value, (bool, int, float)) and 0 <= value <= 1

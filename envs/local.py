@@ -34,6 +34,7 @@ from typing import Any
 
 from resd.envs import sets
 from resd.envs.columns import Columns
+from resd.envs.functions import from_row, text
 from resd.envs.judges import Judges
 from resd.envs.rows import Placed
 from resd.task import Split
@@ -110,7 +111,7 @@ class Local:
         names = {"train": "train", "test": "test", **self.splits}
         if all(row.get("split") in (None, "") for _, row in rows):
             return self._divided(rows)
-        said = [_text(row, "split", place) for place, row in rows]
+        said = [text(row, "split", place) for place, row in rows]
         for (place, row), name in zip(rows, said, strict=True):
             if not self.splits and name not in names.values():
                 raise UserError(
@@ -128,7 +129,7 @@ class Local:
 
     def _divided(self, rows: list[Placed]) -> list[str]:
         """Sides by a hash of each row, neither of them empty if two rows differ."""
-        keys = [_text(row, "id", place) or json.dumps(row.get("prompt"), default=str) for place, row in rows]
+        keys = [text(row, "id", place) or json.dumps(row.get("prompt"), default=str) for place, row in rows]
         places = [_place_of(key) for key in keys]
         first, last = min(places), max(places)
         limit = min(max(self.test_share, math.nextafter(first, 1)), last)
@@ -144,25 +145,9 @@ class Local:
         return self.judges(problem.cases[0], response, self.noun)
 
     def _problem(self, row: dict[str, Any], place: str, default_id: str) -> Problem:
-        match row.get("prompt"):
-            case str(asked) if asked.strip():
-                statement = asked
-            case [*messages] if messages and all(map(_is_message, messages)):
-                statement = messages[-1]["content"]
-            case asked:
-                other = f"; its columns are {', '.join(row)}: write task.options.columns.prompt=NAME for one of them"
-                raise UserError(
-                    f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}"
-                    f"{'' if 'prompt' in row else other}"
-                )
-        told = _text(row, self.privileged, place) if self.privileged else ""
-        return Problem(
-            _text(row, "id", place) or default_id,
-            statement,
-            _text(row, "family", place),
-            [row] * self.judges.cases,
-            told,
-        )
+        columns = f"; its columns are {', '.join(row)}: write task.options.columns.prompt=NAME for one of them"
+        advice = "" if "prompt" in row else columns
+        return from_row(row, place, default_id, self.privileged, cases=self.judges.cases, advice=advice)
 
 
 load = Local
@@ -182,18 +167,3 @@ def _names(key: str, names: Any) -> dict[str, str]:
 def _place_of(key: str) -> float:
     """A number from 0 to 1 that depends on `key` alone."""
     return int.from_bytes(hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()[:6], "big") / 2**48
-
-
-def _text(row: dict[str, Any], key: str, place: str) -> str:
-    """A text or a number, as a text; "" where it is left out, which spreadsheets write as null or NaN."""
-    match row.get(key):
-        case None:
-            return ""
-        case str(value) | int(value) | float(value) if not isinstance(value, bool):
-            return str(value)
-        case other:
-            raise UserError(f"{place}: {key} must be a text or a number, not {other!r:.40}")
-
-
-def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))

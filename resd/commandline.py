@@ -21,7 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -53,6 +53,17 @@ def readable(arguments: Sequence[str], config_name: str) -> list[str]:
     if note and not options.multirun and not options.cfg and rank() == 0:  # each job of a sweep says it
         print(note, flush=True)
     return [_home(flag) for flag in flags] + [str(override.input_line) for override in overrides]
+
+
+def composed(words: Sequence[str], config_name: str) -> DictConfig:
+    """What these words make, in a process that goes on: nothing of Hydra is left in it. Raises UserError."""
+    overrides = [str(_override(word, multirun=False).input_line) for word in words]
+    found, note = _try(_options([]), overrides, config_name)
+    if note and rank() == 0:
+        print(note, flush=True)
+    with open_dict(found):
+        del found["hydra"]
+    return found
 
 
 def quoted(text: str) -> str:
@@ -168,7 +179,8 @@ def _sentence(error: Exception, overrides: list[str], config_name: str) -> str:
     message = str(error)
     lines = [line.strip() for line in message.splitlines() if line.strip() and "hydra.cc" not in line]
     if message.startswith("Could not override '"):
-        key = message.split("'")[1]
+        key, inner = message.split("'")[1], str(getattr(error.__cause__, "full_key", ""))
+        key = inner if inner.startswith(f"{key}.") else key  # of a dictionary, a name in it
         return f"{key} is not a setting{_hint(key, config_name)}"
     if "Could not find '" in message:
         missing = message.split("Could not find '")[1].split("'")[0]

@@ -24,15 +24,24 @@ utils.is_sklearn_available = lambda: False
 
 
 @contextmanager
-def joined(device: str) -> Iterator[DeviceMesh]:
-    """The world for the time of a block; one that was joined before stays.
+def joined(device: str, threads: int | None = None) -> Iterator[DeviceMesh]:
+    """The world for the time of a block, which computes in so many threads; one that was joined before stays.
 
-    After an error this process is about to end, and leaving could wait for ranks that no longer answer: it stays too.
+    So does, after an error, one of several processes: leaving could wait for ranks that no longer answer, and this
+    process is about to end. A lone one may go on, in a notebook say.
     """
-    before = dist.is_initialized()
-    yield start(device)
-    if not before:
-        stop()
+    before, whole, threads_before = dist.is_initialized(), False, torch.get_num_threads()
+    try:
+        mesh = start(device)
+        if threads is not None:
+            torch.set_num_threads(threads)
+        yield mesh
+        whole = True
+    finally:
+        if threads is not None:
+            torch.set_num_threads(threads_before)
+        if not before and (whole or world() == 1):
+            stop()
 
 
 def start(device: str) -> DeviceMesh:

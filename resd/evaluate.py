@@ -5,11 +5,14 @@
 `checkpoint` is one of a run (or its `best`), a `model/` folder of one, wherever it was moved or copied to, or any
 Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here.
 `library=RUN/playbook.jsonl` tells it rules besides (`resd.context.library`).
+`resd.evaluate(…)`, a call of this module, is `resd.api.evaluate`.
 """
 
 import json
+import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import hydra
@@ -22,6 +25,7 @@ from resd import config as configuration
 from resd.config import Config
 from resd.context import library
 from resd.settings import LibrarySettings
+from resd.task import Task
 from resd.train import guarded, load_task, writable
 from resd.types import UserError
 
@@ -88,11 +92,14 @@ def trained_settings(folder: Path) -> Any:
     return None
 
 
-def judge(settings: Config, out: Path | None, told: LibrarySettings | None = None) -> dict[str, float]:
-    """Metrics of `settings.model` on the test split, told what `told` names; attempts and metrics are written under
-    `out`."""
+def judge(
+    settings: Config, out: Path | None, told: LibrarySettings | None = None, own: Task | None = None
+) -> dict[str, float]:
+    """Metrics of `settings.model` on the test split, told what `told` names, of the task `own` if there is one;
+    attempts and metrics are written under `out`.
+    """
     rules = library.load(told) if told else None
-    task, problems = load_task(settings.task, settings.verify, "test")
+    task, problems = load_task(settings.task, settings.verify, "test", own=own)
     if out is not None:
         if (out / "checkpoints").exists():
             raise UserError(f"out={out} is the directory of a training run: choose another out")
@@ -101,7 +108,7 @@ def judge(settings: Config, out: Path | None, told: LibrarySettings | None = Non
     from resd.measure.evaluation import evaluate
     from resd.services import evaluation_session
 
-    with dist.joined(settings.hardware.device):
+    with dist.joined(settings.hardware.device, settings.hardware.threads):
         if out is not None and dist.first():
             files.cut(out / "metrics.jsonl", -1)
         with evaluation_session(settings, task, out) as run:
@@ -111,6 +118,26 @@ def judge(settings: Config, out: Path | None, told: LibrarySettings | None = Non
             run.speech.log.metrics(0, "eval", metrics)
             return metrics
 
+
+class Program(ModuleType):
+    """As that of `resd.train`."""
+
+    def __call__(
+        self,
+        checkpoint: str | os.PathLike[str],
+        task: Task | str | None = None,
+        *,
+        samples: int = 4,
+        out: str | os.PathLike[str] | None = None,
+        **overrides: Any,
+    ) -> dict[str, float]:
+        """See `resd.api.evaluate`."""
+        from resd import api
+
+        return api.evaluate(checkpoint, task, samples=samples, out=out, **overrides)
+
+
+sys.modules[__name__].__class__ = Program
 
 if __name__ == "__main__":
     guarded(lambda: commandline.prepare("evaluate"))

@@ -38,8 +38,6 @@ from resd.verify import Verifier
 @contextmanager
 def evaluation_session(settings: Config, task: Task, out: Path | None) -> Iterator[Run]:
     """A run that only generates and verifies, with the weights of `model.path`."""
-    if settings.hardware.threads is not None:
-        torch.set_num_threads(settings.hardware.threads)
     chat = Chat(settings.model)
     chat.fit(read_config(settings.model)["vocab_size"])
     log = Log(out if dist.first() else None, talks=dist.first(), progress=settings.progress)

@@ -1,9 +1,8 @@
 """One run from start to end: open its directory, loop over updates, evaluate, save, resume."""
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import torch
@@ -56,10 +55,9 @@ class Session:
             self.problems["forgetting"] = fingerprint(forgetting.task, forgetting.problems)
         services.check_same_on_all_ranks(self.problems, settings)
         objective = services.build_objective(settings)
-        if settings.hardware.threads is not None:
-            torch.set_num_threads(settings.hardware.threads)
         self.dtype = getattr(torch, settings.hardware.dtype)
         mesh = layout(mesh, settings.hardware.shard_processes)
+        self.opened, self.ended_well = ExitStack(), False
         self.directory = RunDir(settings.run_dir)
         self.run_dir = self.directory.path
         try:
@@ -67,6 +65,7 @@ class Session:
             self.start, self.lr_scale = self.begun.checkpoint, self.begun.lr_scale
             self._build(task, mesh, objective, self.begun.state)
         except BaseException:
+            self.opened.close()
             self.directory.close()
             raise
 
@@ -98,6 +97,7 @@ class Session:
             step=resumed["step"] if self.start else -1,
             progress=settings.progress,
         )
+        self.opened.callback(lambda: self.log.close(self.ended_well))
         if settings.trackers and dist.first():
             self.log.tracking = Tracking(
                 settings.trackers,
@@ -109,6 +109,7 @@ class Session:
         self.guard = Guard(self.journal, settings.on_empty, self.learner is not None, settings.max_mismatch)
         self.alarm = Alarm(settings.alarm)
         verifier = Verifier(task, settings.verify.workers, settings.verify.timeout)
+        self.opened.callback(verifier.close)
         engine = services.build_engine(settings, chat, student)
         speech = Speech(chat, engine, verifier, self.log, self.clock, settings.seed)
         self.run = Run(
@@ -300,14 +301,16 @@ class Session:
     def __enter__(self) -> "Session":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.run.speech.verifier.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         with suppress(OSError):  # which ended the run, maybe
-            self.log.close(ok=kind is None)
+            self.ended_well = kind is None
+            self.opened.close()
         if kind is None:
             self.checkpoints.close()
+            self.run.close()
+        elif dist.world() == 1:  # this process may go on, and no other one is waited for in vain
+            with suppress(Exception):  # what ended the run is told
+                self.checkpoints.close()
             self.run.close()
         if not self.checkpoints.busy:  # else the end of the process lets go of the directory
             self.directory.close()

@@ -2,7 +2,7 @@
 
 A task may also have `self_test()`, which raises UserError when its judge fails a known-good answer or passes a
 known-bad one; a run calls it before a model is read. Both it and `verify` are called in another process, with a
-deadline, so that the task and its problems must be picklable.
+deadline, so that the task and its problems must be what cloudpickle can send: no open files, no locks.
 
 A task is one file in `envs/` with a `load(**options)` function and one file in `conf/task/`; or any package that
 registers an entry point in the group `resd.envs`; or a path

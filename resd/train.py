@@ -5,6 +5,7 @@
     python -m resd.train --multirun hydra/launcher=torchrun algorithm.objective.divergence=reverse_kl,jsd
 
 What can be wrong with the command line, the data or the folders is said in one sentence before a model is read.
+`resd.train(…)`, a call of this module, is `resd.api.train`.
 """
 
 import os
@@ -12,7 +13,8 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -24,8 +26,11 @@ from resd import config as configuration
 from resd.config import Config
 from resd.process import die_with_parent
 from resd.settings import TaskSettings, VerifySettings
-from resd.task import Split
+from resd.task import Split, Task
 from resd.types import UserError
+
+if TYPE_CHECKING:
+    from resd.api import Result
 
 
 @hydra.main(config_path=str(configuration.CONF), config_name="config", version_base="1.3")
@@ -85,11 +90,11 @@ def _say(text: str, ranks: int = 1) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
-def train(config: Config) -> Path:
-    """Run or continue a training run; returns its directory."""
+def train(config: Config, own: Task | None = None) -> Path:
+    """Run or continue a training run, on the task `own` if there is one; returns its directory."""
     from resd.observe.stream import Stream
 
-    task, problems, test = load_task(config.task, config.verify, "train", "test")
+    task, problems, test = load_task(config.task, config.verify, "train", "test", own=own)
     notes = [config.algorithm.check(problems), configuration.laboratory(config)]
     forgetting = config.forgetting
     second, exam = load_task(forgetting.task, config.verify, "test") if forgetting.every else (None, [])
@@ -115,19 +120,22 @@ def train(config: Config) -> Path:
 
     measured = Forgetting(second, exam, forgetting, config.evaluation, config.verify) if second else None
     with (
-        dist.joined(config.hardware.device) as mesh,
+        dist.joined(config.hardware.device, config.hardware.threads) as mesh,
         Session(config, task, mesh, stream, test, measured) as session,
     ):
         session.fit(steps)
+        dist.barrier()  # the first one has written all of it
         return session.run_dir
 
 
-def load_task(settings: TaskSettings, verify: VerifySettings, *splits: Split) -> tuple[Any, ...]:
+def load_task(
+    settings: TaskSettings, verify: VerifySettings, *splits: Split, own: Task | None = None
+) -> tuple[Any, ...]:
     """The task and its problems of each split, once its judge has told known-good from known-bad answers."""
     from resd import envs
     from resd.verify import examine
 
-    task = envs.load(settings.name, **settings.options)
+    task = envs.load(settings.name, **settings.options) if own is None else own
     problems = [task.problems(split) for split in splits]
     told = examine(task, [each for split in problems for each in split], verify.timeout)
     if told and configuration.rank() == 0:
@@ -145,6 +153,18 @@ def writable(run_dir: Path) -> None:
     except OSError as error:
         raise UserError(f"run_dir={run_dir} cannot be written ({error.strerror}): choose another run_dir") from None
 
+
+class Program(ModuleType):
+    """A module that can be called, since every import of it binds the name of the function to it."""
+
+    def __call__(self, task: Task | str | None = None, **overrides: Any) -> "Result":
+        """See `resd.api.train`."""
+        from resd import api
+
+        return api.train(task, **overrides)
+
+
+sys.modules[__name__].__class__ = Program
 
 if __name__ == "__main__":
     if "TORCHELASTIC_RUN_ID" in os.environ:  # a rank is of no use without its torchrun, and in the way of the next

@@ -36,7 +36,14 @@ class Log:
     def __init__(
         self, run_dir: Path | None, *, talks: bool, step: int = -1, progress: Literal["auto", "on", "off"] = "auto"
     ) -> None:
-        self.console = Console(quiet=not talks, highlight=False, soft_wrap=True, emoji=False)
+        self.console = Console(
+            quiet=not talks,
+            highlight=False,
+            soft_wrap=True,
+            emoji=False,
+            force_jupyter=False,  # text, among what else is printed in a notebook, which says that it is a terminal
+            force_terminal=False if Console().is_jupyter else None,
+        )
         self.bars = talks and (progress == "on" or (progress == "auto" and self.console.is_terminal))
         self.file = None if run_dir is None else run_dir / "metrics.jsonl"
         self.pace = Pace()

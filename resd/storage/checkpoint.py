@@ -165,8 +165,10 @@ class Checkpoints:
             pending.result()
 
     def close(self) -> None:
-        self.wait()
-        self.thread.shutdown()
+        try:
+            self.wait()
+        finally:
+            self.thread.shutdown()
 
 
 def _storage_fault(error: BaseException) -> str | None:

@@ -1,7 +1,8 @@
 """The examination of a task before work starts, in a worker with a deadline as every later verdict."""
 
-import pickle
 from collections.abc import Sequence
+
+import cloudpickle
 
 from resd.task import Task
 from resd.types import Lost, Problem, UserError
@@ -49,7 +50,7 @@ def examine(task: Task, problems: Sequence[Problem], timeout: float) -> str | No
 
 def _answer(problem: Problem) -> bytes:
     try:
-        return pickle.dumps((problem, "", False))
+        return cloudpickle.dumps((problem, "", False))
     except Exception as error:
         raise UserError(
             f"the problem {problem.id!r} cannot be sent to the processes that judge ({error}): "

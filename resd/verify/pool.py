@@ -1,10 +1,11 @@
 """The pool: answers in, verdicts or the reasons of their loss out, as they finish."""
 
-import pickle
 from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any
+
+import cloudpickle
 
 from resd.task import Task
 from resd.types import Lost, Problem, UserError, Verdict
@@ -46,7 +47,7 @@ class Verifier:
         """Judge an answer when a worker is free; `poll` hands the verdict out."""
         self.pending += 1
         try:
-            data = pickle.dumps(answer)
+            data = cloudpickle.dumps(answer)
         except Exception as error:
             self.found.put((index, Lost(f"the problem {answer[0].id!r} cannot be pickled: {error}")))
         else:
@@ -140,13 +141,17 @@ class Verifier:
 
 
 def pickled(task: Task) -> bytes:
-    """The task as it goes to its workers. Raises UserError if it cannot."""
+    """The task as it goes to its workers. Raises UserError if it cannot.
+
+    What they could not import (of `__main__`, a notebook or a function's inside) goes along, so that no worker runs the
+    script again that started it.
+    """
     try:
-        return pickle.dumps(task)
+        return cloudpickle.dumps(task)
     except Exception as error:
         raise UserError(
             f"the task {type(task).__name__} cannot be sent to the processes that judge ({error}): "
-            "let it hold plain data, open files in verify, and define classes and functions at the top of a module"
+            "let it and what its functions name hold plain data, and open files in verify"
         ) from None
 
 

@@ -20,7 +20,6 @@ from resd.verify.serve import LIMIT
 START_SECONDS = 120.0  # for imports, on a busy machine
 GRACE = 10.0  # seconds for a guard's last report
 _PREPARE = ("sys_path", "sys_argv", "orig_dir", "dir")  # of what multiprocessing tells its spawned processes
-_MAIN = ("init_main_from_name", "init_main_from_path")
 _START = (
     "import sys; sys.path.append(sys.argv[1]); from resd.verify.guard import main; main(*map(int, sys.argv[2:]))",
     str(Path(__file__).resolve().parents[2]),
@@ -60,8 +59,7 @@ class Worker:
     def start(self, seconds: float) -> None:
         """Load the task. Raises Gone."""
         known = spawn.get_preparation_data("verifier")
-        names = (*_PREPARE, *_MAIN) if b"__main__" in self.image else _PREPARE
-        self._send((self.token, {name: known[name] for name in names if name in known}, self.image), seconds)
+        self._send((self.token, {name: known[name] for name in _PREPARE if name in known}, self.image), seconds)
         said = self._reply(seconds, f"took longer than {seconds:g} s to start")
         if "broken" in said:
             raise Gone(str(said["broken"]), begun=True)
