@@ -23,7 +23,7 @@ from resd.types import Messages, Problem, UserError, Verdict
 
 Row = Mapping[str, Any]
 Problems = Callable[[Split], Iterable[Row | Problem]] | Mapping[Split, Iterable[Row | Problem]]
-_RETURN = "return True or False, a reward from 0 to 1, a pair of either and a feedback, or a Verdict"
+RETURN = "return True or False, a reward from 0 to 1, a pair of either and a feedback, or a Verdict"
 Judged = bool | float | tuple[bool | float, str] | Verdict
 
 
@@ -106,7 +106,7 @@ def verdict(given: Any, response: str, wrong: str, judge: str) -> Verdict:
     reward, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
     reward = scalar(reward)
     if not is_share(reward) or not isinstance(feedback, str):
-        raise UserError(f"{judge} gave {given!r:.80}: {_RETURN}")
+        raise UserError(f"{judge} gave {given!r:.80}: {RETURN}")
     passed = reward == 1
     return Verdict(float(reward), passed, int(passed), 1, "" if passed else feedback or wrong, response)
 
@@ -137,7 +137,8 @@ def from_row(
             statement = messages[-1]["content"]
         case asked:
             raise UserError(
-                f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}{advice}"
+                f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}"
+                f"{advice}"
             )
     told = text(row, privileged, place) if privileged else ""
     return kind(text(row, "id", place) or default_id, statement, text(row, "family", place), [row] * cases, told)

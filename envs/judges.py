@@ -27,7 +27,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from resd.envs.functions import is_share, verdict
+from resd.envs.functions import RETURN, is_share, verdict
 from resd.named import named
 from resd.task import scalar
 from resd.types import UserError, Verdict
@@ -56,7 +56,7 @@ class Judge:
             return said
         reward = scalar(said.reward)  # it is weighed, before a guard looks at the whole
         if not is_share(reward) or not isinstance(said.feedback, str):
-            raise UserError(f"{self.key}={self.path} gave {said!r:.80}: a reward is a number from 0 to 1")
+            raise UserError(f"{self.key}={self.path} gave {said!r:.80}: {RETURN}")
         return replace(said, reward=float(reward), passed=bool(scalar(said.passed)))
 
 
