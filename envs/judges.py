@@ -66,10 +66,18 @@ class Judges:
     def __init__(self, verifier: Any, passes: float | None) -> None:
         self.all = tuple(_judges(verifier))
         self.passes = passes
-        for judge in self.all:
-            _function(judge.key, judge.path)
+        self._import()
         if passes is not None and (isinstance(passes, bool) or not is_share(passes) or passes == 0):
             raise UserError(f"passes={passes!r} is no reward: write a number above 0, up to 1")
+
+    def _import(self) -> None:
+        for judge in self.all:
+            _function(judge.key, judge.path)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """In a process that begins to judge: what judges import takes no time of the first answer's."""
+        self.__dict__.update(state)
+        self._import()
 
     @property
     def cases(self) -> int:

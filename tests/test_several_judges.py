@@ -1,6 +1,7 @@
 """Several judges of the local task: their weighted mean, what passes, what is kept and said of each."""
 
 import pickle
+import sys
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resd import envs
-from resd.envs.judges import Judges
+from resd.envs.judges import Judges, _function
 from resd.task import Task
 from resd.types import UserError, Verdict
 from resd.verify.verdict import checked
@@ -177,3 +178,15 @@ def test_wrong_judges(verifier: Any, message: str) -> None:
 def test_wrong_thresholds(passes: Any) -> None:
     with pytest.raises(UserError, match=r"passes=.* is no reward: write a number above 0, up to 1"):
         Judges(ONE, passes)
+
+
+def test_a_process_that_begins_to_judge_imports_what_judges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the first answer, whose deadline a slow import would eat up."""
+    (tmp_path / "late_judge.py").write_text("def check(row, response):\n    return True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    sent = pickle.dumps(Judges({"late": "late_judge:check"}, None))
+    del sys.modules["late_judge"]
+    _function.cache_clear()
+    judges = pickle.loads(sent)
+    assert "late_judge" in sys.modules
+    assert judges({}, "anything", "answer").passed
