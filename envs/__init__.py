@@ -8,10 +8,13 @@ A name is looked up as a module of this package, then among the entry points of 
 path `package.module:callable`. Each gives a callable that takes the options and returns a task.
 """
 
+import difflib
 import importlib
 import importlib.util
 import inspect
 from importlib.metadata import entry_points
+from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
 from resd.task import Task
@@ -29,21 +32,40 @@ def load(name: str, **options: Any) -> Task:
     return factory(**options)
 
 
+def imported(what: str, path: str, advice: str) -> Any:
+    """What `package.module:name` is. Raises UserError, whatever the file raises: it is a user's own."""
+    module, _, name = path.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except SyntaxError as error:
+        place = f"{error.filename}, line {error.lineno}"
+        raise UserError(f"{what} cannot be imported ({place}: {error.msg}): mend that line") from None
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        there = missing is None or not f"{module}.".startswith(f"{missing}.")
+        remedy = "mend or install what it imports" if there and module else advice
+        said = str(error) if isinstance(error, ImportError | ValueError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{what} cannot be imported ({' '.join(said.split())}): {remedy}") from None
+    try:
+        return attrgetter(name)(found)
+    except AttributeError as error:
+        raise UserError(f"{what} cannot be imported ({error}): {advice}") from None
+
+
 def _factory(name: str) -> Any:
     if ":" in name:
-        path, _, attribute = name.partition(":")
-        try:
-            return getattr(importlib.import_module(path), attribute)
-        except (ImportError, AttributeError) as error:
-            raise UserError(f"task {name!r} cannot be imported: {error}") from None
+        return imported(f"task {name!r}", name, "write package.module:callable")
     if name.isidentifier() and importlib.util.find_spec(f"resd.envs.{name}"):
         module = importlib.import_module(f"resd.envs.{name}")
         if hasattr(module, "load"):
             return module.load
     for point in entry_points(group="resd.envs"):
         if point.name == name:
-            return point.load()
+            return imported(f"task {name!r}", f"{point.module}:{point.attr}", "mend its entry point")
+    here = [file.stem for file in Path(__file__).parent.glob("[a-z]*") if file.suffix in ("", ".py")]
+    near = difflib.get_close_matches(name, here, n=1)
+    asked = f" (did you mean {near[0]}?)" if near else ""
     raise UserError(
-        f"no task named {name!r}: write the name of a file in envs/, an entry point of group resd.envs, "
+        f"no task named {name!r}{asked}: write the name of a file in envs/, an entry point of group resd.envs, "
         "or package.module:callable"
     )

@@ -17,7 +17,6 @@ The function runs in a worker process with a deadline, which is no sandbox; when
 counted. Numbers of numpy are taken as Python's. Not covered: prompts with images, functions that must keep state.
 """
 
-import importlib
 import inspect
 import math
 from collections.abc import Callable
@@ -25,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from resd.envs import rows
+from resd.envs import imported, rows
 from resd.task import Split, scalar
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -94,13 +93,10 @@ load = Local
 
 @cache
 def _function(path: str) -> Callable[[dict[str, Any], str], Any]:
-    module, _, name = path.partition(":")
+    function: Any = imported(f"verifier={path!r}", path, "write package.module:function")
     try:
-        function = getattr(importlib.import_module(module), name)
         inspect.signature(function).bind({}, "")
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(f"verifier={path!r} cannot be imported ({error}): write package.module:function") from None
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f"verifier={path!r} must be a function of a row and a response ({error})") from None
     return function
 

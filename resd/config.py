@@ -5,12 +5,19 @@ Every mistake a user can make here ends as one sentence (UserError), before torc
 
 import importlib.util
 import os
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from pydantic import SerializeAsAny, ValidationError, field_validator, model_validator
 from yaml import YAMLError
 
@@ -38,6 +45,7 @@ from resd.settings import (
 )
 from resd.types import UserError
 
+SectionT = TypeVar("SectionT", bound=Section)
 CONF = ROOT / "resd" / "conf"
 NANO = ROOT / "resd" / "model" / "nano"
 CPUINFO = Path("/proc/cpuinfo")
@@ -70,27 +78,37 @@ def auto_dtype(device: str) -> str:
 
 OmegaConf.register_new_resolver("ancestor", _ancestor, replace=True)
 OmegaConf.register_new_resolver("auto_dtype", auto_dtype, replace=True)
+# A name as part of a folder's: without the colon of package.module:Task, which rsync and Windows read otherwise.
+OmegaConf.register_new_resolver("as_folder", lambda name: re.sub(r"[^\w.-]+", "-", name), replace=True)
 # How a task asks: models of every size but the laboratory's get the whole text.
 OmegaConf.register_new_resolver("asks", lambda style: "compact" if style == "compact" else "full", replace=True)
 
 
 class Config(Section):
-    """Everything a run needs to know; `steps` counts updates (null: one pass over the stream).
-
-    `on_empty` is what happens to a run that cannot learn (`resd.guard`), `on_alarm` to one that changes (`resd.alarm`).
-    """
+    """What a run needs to know."""
 
     steps: Positive | None
+    """updates; null: one pass over the training problems, inner_updates times each batch"""
     seed: int
+    """everything random follows from it"""
     run_dir: str
+    """folder of the run; the same command with the same run_dir continues it"""
     resume: str
+    """auto: at the last checkpoint of run_dir; never: only a new run; or a checkpoint folder"""
     batch_size: Positive
+    """problems an update"""
     inner_updates: Positive
+    """updates on the same problems, each with fresh rollouts"""
     epochs: Positive
+    """passes over the training problems"""
     shuffle: bool
+    """whether each pass has an order of its own"""
     on_empty: Literal["stop", "warn"]
+    """what becomes of a run that loses all its samples or lessons (resd.guard)"""
     on_alarm: Literal["say", "stop", "rollback"]
+    """what becomes of a run whose answers or gradients change for the worse (resd.alarm)"""
     progress: Literal["auto", "on", "off"]
+    """progress bars; auto: on a terminal"""
     task: TaskSettings
     algorithm: SerializeAsAny[AlgorithmSettings]
     model: ModelSettings
@@ -149,19 +167,27 @@ class Config(Section):
         return self
 
 
+def checked(kind: type[SectionT], values: Any) -> SectionT:
+    """A section of these values. Raises UserError with one sentence."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise UserError("; ".join(_sentence(e) for e in error.errors())) from None
+
+
 def validate(composed: DictConfig) -> Config:
     """Resolve and check what Hydra composed. Raises UserError with one sentence."""
     try:
-        return Config(**OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+        return checked(Config, OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} has no value: set it") from None
+    except InterpolationToMissingValueError as error:
+        raise UserError(f"{str(error).splitlines()[0].rpartition(' ')[2]} has no value: set it") from None
     except InterpolationKeyError as error:
         source = str(error).split("'")[1]
         raise UserError(f"{error.full_key} takes its value from {source}, which is not there: set either") from None
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from None
-    except ValidationError as error:
-        raise UserError("; ".join(_sentence(e) for e in error.errors())) from None
 
 
 def laboratory(config: Config) -> str | None:
@@ -176,7 +202,7 @@ def laboratory(config: Config) -> str | None:
 
 
 def _sentence(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
+    key, value = ".".join(str(part) for part in error["loc"]), _written_as(error["input"])
     message = error["msg"].removeprefix("Value error, ")
     if key.startswith("algorithm."):  # one inside another does not know where it stands
         message = message.replace(f"write algorithm.{error['loc'][-1]}=", f"write {key}=")
@@ -185,10 +211,41 @@ def _sentence(error: Any) -> str:
     if error["type"] == "missing":
         return f"{key} has no value: set it"
     if error["type"] in ("model_type", "dict_type", "model_attributes_type"):
-        return f"{key}={error['input']} is no value for a section: write {key}.NAME=VALUE for one of its settings"
+        return f"{key}={value} is no value for a section: write {key}.NAME=VALUE for one of its settings"
     if error["type"] == "string_type" and isinstance(error["input"], (bool, int, float)):
-        message = f"""is read as a number: write '{key}="{error["input"]}"' for a text"""
-    return f"{key}={error['input']}: {message}" if key and error["type"] != "value_error" else message
+        message = f"""is read as a number: write '{key}="{value}"' for a text"""
+    elif wanted := _wanted(error["type"], error.get("ctx", {})):
+        message = f"write {wanted}"
+    return f"{key}={value}: {message}" if key and error["type"] != "value_error" else message
+
+
+def _written_as(value: Any) -> str:
+    """As a command line has it."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _wanted(kind: str, limits: Mapping[str, Any]) -> str | None:
+    """What pydantic wanted instead, for those of its errors whose own words are for programmers."""
+    kinds = {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "string": "a text",
+        "list": "a list, as in [a,b]",
+        "tuple": "a list, as in [a,b]",
+    }
+    bounds = {
+        "greater_than_equal": ("ge", "a number that is at least"),
+        "greater_than": ("gt", "a number greater than"),
+        "less_than_equal": ("le", "a number that is at most"),
+        "less_than": ("lt", "a number less than"),
+    }
+    if kind in bounds:
+        name, words = bounds[kind]
+        return f"{words} {limits[name]:g}"
+    if kind == "literal_error":
+        return str(limits["expected"])
+    return kinds.get(kind.partition("_")[0]) if kind.endswith(("_type", "_parsing", "_from_float")) else None
 
 
 def dump(config: Config) -> str:
