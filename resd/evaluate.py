@@ -4,22 +4,32 @@
 
 `checkpoint` is one of a run (or its `best`), a `model/` folder of one, wherever it was moved or copied to, or any
 Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here.
+
+Prints a table at a terminal, and one line of JSON into a pipe or a file; `out=FOLDER` keeps metrics and attempts.
 """
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
 from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
 
 from resd import commandline
 from resd import config as configuration
 from resd.config import Config
-from resd.train import guarded, load_task, writable
-from resd.types import UserError
+from resd.folder import made_for
+from resd.settings import JudgeSettings
+from resd.task import Task
+from resd.train import check_world, guarded, load_task
+from resd.types import Problem, UserError
 
 
 @hydra.main(config_path=str(configuration.CONF), config_name="evaluate", version_base="1.3")
@@ -31,18 +41,30 @@ def _evaluate(composed: DictConfig) -> None:
     settings, out = settings_of(composed)
     metrics = judge(settings, out)
     if configuration.rank() == 0:
+        show(metrics)
+
+
+def show(metrics: Mapping[str, float]) -> None:
+    """A table for people at a terminal; for anything else one line of JSON."""
+    if not sys.stdout.isatty():
         print(json.dumps(metrics))
+        return
+    table = Table("metric", Column("value", justify="right"), title="the test split", title_justify="left")
+    for name, value in metrics.items():
+        share = "@" in name or name.endswith(("pooled", "truncated"))
+        table.add_row(escape(name.removeprefix("eval/")), f"{100 * value:.2f} %" if share else f"{value:g}")
+    Console(highlight=False).print(table)
 
 
 def settings_of(composed: DictConfig) -> tuple[Config, Path | None]:
     """The settings of an evaluation, and where to write it."""
-    own: dict[str, Any] = {}
     OmegaConf.set_struct(composed, False)
-    for key in ("checkpoint", "samples", "out"):
-        if OmegaConf.is_missing(composed, key):
-            raise UserError(f"{key} has no value: write {key}=RUN/checkpoints/step_N")
-        own[key] = composed.pop(key)
-    checkpoint = Path(own["checkpoint"]).expanduser()
+    if OmegaConf.is_missing(composed, "checkpoint"):
+        raise UserError("checkpoint has no value: write checkpoint=RUN/checkpoints/step_N")
+    own = configuration.checked(JudgeSettings, {key: composed.pop(key) for key in JudgeSettings.model_fields})
+    checkpoint = Path(own.checkpoint).expanduser()
+    if not own.checkpoint or (not checkpoint.exists() and own.checkpoint.count("/") != 1):
+        raise UserError(f"checkpoint={own.checkpoint} does not exist: write checkpoint=RUN/checkpoints/step_N")
     folder = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
     trained = trained_settings(folder)
     if trained is None and configuration.rank() == 0:
@@ -53,8 +75,8 @@ def settings_of(composed: DictConfig) -> tuple[Config, Path | None]:
     for section in ("model", "rollout") if trained else ():
         composed[section] = OmegaConf.merge(composed[section], trained[section])
     composed.model.path = str(folder)
-    composed.evaluation.samples = own["samples"]
-    return configuration.validate(composed), Path(own["out"]).expanduser() if own["out"] else None
+    composed.evaluation.samples = own.samples
+    return configuration.validate(composed), Path(own.out).expanduser() if own.out else None
 
 
 def trained_settings(folder: Path) -> Any:
@@ -73,11 +95,15 @@ def trained_settings(folder: Path) -> Any:
 
 def judge(settings: Config, out: Path | None) -> dict[str, float]:
     """Metrics of `settings.model` on the test split; attempts and metrics are written under `out`."""
+    check_world(settings)
     task, problems = load_task(settings.task, settings.verify, "test")
-    if out is not None:
-        if (out / "checkpoints").exists():
-            raise UserError(f"out={out} is the directory of a training run: choose another out")
-        writable(out)
+    if out is not None and (out / "checkpoints").exists():
+        raise UserError(f"out={out} is the directory of a training run: choose another out")
+    with made_for(out, "out") if out is not None else nullcontext():
+        return _judged(settings, out, task, problems)
+
+
+def _judged(settings: Config, out: Path | None, task: Task, problems: Sequence[Problem]) -> dict[str, float]:
     from resd import dist, files
     from resd.measure.evaluation import evaluate
     from resd.services import evaluation_session

@@ -10,7 +10,7 @@ import torch
 from rich.markup import escape
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import algorithms, config, dist, files, services
+from resd import again, algorithms, config, dist, files, services
 from resd.alarm import Alarm, Ring
 from resd.clock import Clock
 from resd.config import Config
@@ -60,6 +60,7 @@ class Session:
         mesh = layout(mesh, settings.hardware.shard_processes)
         self.directory = RunDir(settings.run_dir)
         self.run_dir = self.directory.path
+        again.remember(self.run_dir)
         try:
             resumed = self._open()
             self._build(task, mesh, objective, resumed)
