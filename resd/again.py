@@ -53,4 +53,4 @@ def _program() -> str:
         where = " … (on each machine, as before)" if nodes > 1 else ""
         return f"torchrun{where}{'' if local == '1' else f' --nproc-per-node {local}'} -m resd.train"
     started = Path(sys.orig_argv[1]).name if len(sys.orig_argv) > 1 else ""
-    return "resd train" if started == "resd" else "python -m resd.train"
+    return {"resd": "resd train"}.get(started, "python -m resd.train")

@@ -67,16 +67,20 @@ def settings_of(composed: DictConfig) -> tuple[Config, Path | None]:
         raise UserError(f"checkpoint={own.checkpoint} does not exist: write checkpoint=RUN/checkpoints/step_N")
     folder = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
     trained = trained_settings(folder)
+    for section in ("model", "rollout") if trained else ():
+        composed[section] = OmegaConf.merge(composed[section], trained[section])
+    composed.model.path = str(folder)
+    composed.evaluation.samples = own.samples
+    try:
+        settings = configuration.validate(composed)
+    except UserError as error:
+        raise UserError(str(error).replace(f"model.path={folder}", f"checkpoint={checkpoint}")) from None
     if trained is None and configuration.rank() == 0:
         print(
             f"{checkpoint} does not say what its run told the model: model and rollout are those of this command",
             file=sys.stderr,
         )
-    for section in ("model", "rollout") if trained else ():
-        composed[section] = OmegaConf.merge(composed[section], trained[section])
-    composed.model.path = str(folder)
-    composed.evaluation.samples = own.samples
-    return configuration.validate(composed), Path(own.out).expanduser() if own.out else None
+    return settings, Path(own.out).expanduser() if own.out else None
 
 
 def trained_settings(folder: Path) -> Any:
