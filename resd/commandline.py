@@ -94,15 +94,15 @@ def _options(arguments: Sequence[str], config_name: str) -> argparse.Namespace:
         unknown = message.removeprefix("unrecognized arguments: ").split()
         if "unrecognized" not in message:
             raise UserError(message)
-        flag, _, value = unknown[0].partition("=")
-        key, place = flag.lstrip("-"), arguments.index(unknown[0])
-        after = arguments[place + 1] if place + 1 < len(arguments) else "="
-        value, said = (value, unknown[0]) if "=" in unknown[0] else (after, f"{flag} {after}")
-        if "=" not in unknown[0] and ("=" in after or after.startswith("-")):
-            value, said = "VALUE", flag
+        place = next(i for i, word in enumerate(arguments) if word.startswith(unknown[0]))  # it may have blanks
+        word, after = arguments[place], "".join(arguments[place + 1 : place + 2])
+        flag, separator, value = word.partition("=")
+        key, said = flag.lstrip("-"), word
+        if not separator and after and "=" not in after and not after.startswith("-"):
+            value, said = after, f"{flag} {after}"
         near = difflib.get_close_matches(flag, parser._option_string_actions, n=1, cutoff=0.8)
         with _composing(parser.parse_args([])):
-            instead = f"did you mean {near[0]}?" if near else advice.instead(key, value, [], config_name)
+            instead = f"did you mean {near[0]}?" if near else advice.instead(key, value or None, [], config_name)
         raise UserError(f"{said} is not an option: {'' if near else 'settings have no dashes, '}{instead}")
 
     parser.error = refuse  # type: ignore[method-assign]
@@ -133,6 +133,9 @@ def _override(words: Sequence[str], place: int, multirun: bool, config_name: str
     try:
         read = parser.parse_overrides([text])[0]
     except OverrideParseException:
+        if key.startswith("-"):
+            instead = advice.instead(key.lstrip("-"), value, [], config_name)
+            raise UserError(f"{word} is not an option: settings have no dashes, {instead}") from None
         raise UserError(f"{key!r} in {word!r} is not the name of a setting: write KEY=VALUE") from None
     if value.startswith(("[", "{", *QUOTES)) or (multirun and "," in value) or "Unknown function" in reason:
         listed = shlex.quote(f'{key}=["one text",2]')

@@ -24,6 +24,7 @@ MISTAKES = {
         "train --steps 4": ["--steps 4 is not an option: settings have no dashes, write steps=4"],
         "train --steps=4 seed=1": ["--steps=4 is not an option", "write steps=4"],
         "train --lr 1e-4": ["write optimizer.lr=1e-4"],
+        "train '--run_dir=a b'": ["write 'run_dir=a b'"],
         "train --multirum steps=1": ["did you mean --multirun?"],
         "train steps 4": ["write steps=4, without blanks around ="],
         "train steps: 4": ["write steps=4, without blanks"],
