@@ -8,10 +8,12 @@ A name is looked up as a module of this package, then among the entry points of 
 `package.module:callable` or `file.py:callable`. Each gives a callable that takes the options and returns a task.
 """
 
+import difflib
 import importlib
 import importlib.util
 import inspect
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from resd.named import named
@@ -39,8 +41,11 @@ def _factory(name: str) -> Any:
             return module.load
     for point in entry_points(group="resd.envs"):
         if point.name == name:
-            return point.load()
+            return named("task", f"{point.module}:{point.attr}", advice="mend its entry point")
+    here = [file.stem for file in Path(__file__).parent.glob("[a-z]*") if file.suffix in ("", ".py")]
+    near = difflib.get_close_matches(name, here, n=1)
+    asked = f" (did you mean {near[0]}?)" if near else ""
     raise UserError(
-        f"no task named {name!r}: write the name of a file in envs/, an entry point of group resd.envs, "
+        f"no task named {name!r}{asked}: write the name of a file in envs/, an entry point of group resd.envs, "
         "or package.module:callable"
     )

@@ -1,7 +1,7 @@
 """IFEval: instructions that a program can check ("at least 300 words, no commas"), a test for forgetting.
 
     python -m resd.evaluate checkpoint=… task=ifeval samples=4
-    torchrun -m resd.train task=manufactoria forgetting.every=4
+    python -m resd.train task=manufactoria forgetting.every=4
 
 The checks are those of lm-eval (the extra `ifeval`), of which only the verifier is imported, not the harness. A
 response is judged without its thinking. `per_task` says that every instruction of a prompt is followed, `per_case` is

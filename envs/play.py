@@ -31,6 +31,9 @@ def main(arguments: Sequence[str], source: TextIO) -> int:
     """Runs the game on the lines of `source`; returns the exit status: 0, or 2 after one sentence about a mistake."""
     if {"-h", "--help"} & {*arguments}:
         print(__doc__)
+        for file in (CONF / f"{name.removeprefix('task=')}.yaml" for name in arguments):
+            if file.is_file():
+                print(file.read_text(encoding="utf-8"))
         return 0
     try:
         task, split, wanted = _setting(arguments)

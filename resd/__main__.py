@@ -1,5 +1,6 @@
 """`resd COMMAND …`, the same as `python -m` of a module: torchrun starts `resd.train` by that name alone."""
 
+import difflib
 import os
 import runpy
 import sys
@@ -26,7 +27,9 @@ def main() -> int:
         print("usage: resd COMMAND …\n", *(f"  {key:<9} {what}" for key, (_, what) in COMMANDS.items()), sep="\n")
         return 0
     if name not in COMMANDS:
-        print(f"error: resd {name} is not a command: choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        near = difflib.get_close_matches(name.lstrip("-"), COMMANDS, n=1)
+        asked = f"; did you mean {near[0]}?" if near else ""
+        print(f"error: resd {name} is not a command: choose one of {', '.join(COMMANDS)}{asked}", file=sys.stderr)
         return 2
     del sys.argv[1]
     if not sys.flags.safe_path and os.getcwd() not in sys.path:

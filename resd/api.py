@@ -153,7 +153,7 @@ def _name(task: Any) -> str:
 
 def _value(key: str, value: Any) -> str:
     """`value` as Hydra's grammar has it, so that it is read as the same value. Raises UserError if there is no way."""
-    from resd.commandline import quoted
+    from resd.advice import quoted
 
     value = scalar(value)
     match value:

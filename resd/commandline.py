@@ -1,8 +1,8 @@
 """The words of the command line, before Hydra reads them: what Hydra would say about them in its own way is said here
 in one sentence, and a text that its grammar has no place for is put into quotes.
 
-Composes once, as Hydra will. Of a sweep only the first value of each list is tried: a job says itself what is wrong
-with the others. Not covered: `--help`, `--info` and the like, which Hydra answers alone.
+Composes once, as Hydra will; of a sweep every value, beside the first ones of the other lists. What several values do
+together a job says itself. Not covered: `--info`, `--hydra-help` and the like, which Hydra answers alone.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from hydra import compose
@@ -18,57 +19,77 @@ from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from resd.config import CONF, rank
+from resd import advice
+from resd.advice import QUOTES, quoted
+from resd.config import CONF, rank, validate
+from resd.manual import manual
 from resd.types import UserError
 
-QUOTES = "'\""
 _HYDRAS_FOLDERS = ("hydra.sweep.dir", "hydra.run.dir")  # the one kind of path that Hydra uses itself
 
 
 def prepare(config_name: str) -> None:
-    """Make the arguments of this process such as Hydra can read. Raises UserError with one sentence."""
+    """Make the arguments of this process such as Hydra can read, or answer `--help` and end.
+
+    Raises UserError with one sentence.
+    """
+    if {"-h", "--help"} & {*sys.argv[1:]}:
+        print(help_text(sys.argv[1:], config_name))
+        sys.exit(0)
     sys.argv[1:] = readable(sys.argv[1:], config_name)
+
+
+def help_text(arguments: Sequence[str], config_name: str) -> str:
+    """What the settings mean, and what they are with these arguments. Raises UserError."""
+    options = _options(arguments, config_name)
+    with _composing(options):
+        name = options.config_name or config_name
+        words = [_override(options.overrides, i, False, name) for i in range(len(options.overrides))]
+        composed, _ = _compose([str(word.input_line) for word in words], name)
+        return manual("train" if config_name == "config" else config_name, composed)
 
 
 def readable(arguments: Sequence[str], config_name: str) -> list[str]:
     """The arguments, options first, with quotes where Hydra wants them. Raises UserError with one sentence."""
-    options = _options(arguments)
-    if options.help or options.hydra_help or options.info or options.shell_completion or options.experimental_rerun:
+    options = _options(arguments, config_name)
+    if options.hydra_help or options.info or options.shell_completion or options.experimental_rerun:
         return list(arguments)
     flags = list(arguments)
     for word in options.overrides:
         flags.remove(word)
-    overrides = [_override(word, options.multirun) for word in options.overrides]
-    tried = [_first(override) if options.multirun else str(override.input_line) for override in overrides]
-    composed, note = _try(options, tried, options.config_name or config_name)
-    if options.multirun and config_name == "config" and "Torchrun" not in composed.hydra.launcher._target_:
-        _check_run_dirs(overrides)
-    if note and not options.multirun and not options.cfg and rank() == 0:  # each job of a sweep says it
+    with _composing(options):
+        name = options.config_name or config_name
+        words = options.overrides
+        overrides = [_override(words, place, options.multirun, name) for place in range(len(words))]
+        if options.multirun:
+            composed, note = _try_sweep(overrides, name), None
+            if config_name == "config" and "Torchrun" not in composed.hydra.launcher._target_:
+                _check_run_dirs(overrides)
+        else:
+            composed, note = _compose([str(override.input_line) for override in overrides], name)
+    if note and not options.cfg and rank() == 0:  # each job of a sweep says it
         print(note, flush=True)
     return [_home(flag) for flag in flags] + [str(override.input_line) for override in overrides]
 
 
 def composed(words: Sequence[str], config_name: str) -> DictConfig:
     """What these words make, in a process that goes on: nothing of Hydra is left in it. Raises UserError."""
-    overrides = [str(_override(word, multirun=False).input_line) for word in words]
-    found, note = _try(_options([]), overrides, config_name)
+    with _composing(_options([], config_name)):
+        overrides = [str(_override(words, place, False, config_name).input_line) for place in range(len(words))]
+        found, note = _compose(overrides, config_name)
     if note and rank() == 0:
         print(note, flush=True)
     with open_dict(found):
         del found["hydra"]
     return found
-
-
-def quoted(text: str) -> str:
-    """`text` as a value that Hydra reads as it stands, but for `${…}`."""
-    return QuotedString(text, Quote.double).with_quotes()
 
 
 def _home(flag: str) -> str:
@@ -77,21 +98,32 @@ def _home(flag: str) -> str:
     return name + separator + os.path.expanduser(path)
 
 
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    def refuse(message: str) -> NoReturn:
-        unknown = message.removeprefix("unrecognized arguments: ")
-        if unknown != message:
-            key = unknown.split()[0].lstrip("-").partition("=")[0]
-            message = f"{unknown} is not an option: settings have no dashes, write {key}=VALUE"
-        raise UserError(message)
-
+def _options(arguments: Sequence[str], config_name: str) -> argparse.Namespace:
+    """What Hydra's parser makes of the arguments. Raises UserError for an option that it does not have."""
     parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        if "unrecognized" not in message:
+            raise UserError(message)
+        place = next(i for i, word in enumerate(arguments) if word.startswith(unknown[0]))  # it may have blanks
+        word, after = arguments[place], "".join(arguments[place + 1 : place + 2])
+        flag, separator, value = word.partition("=")
+        key, said = flag.lstrip("-"), word
+        if not separator and after and "=" not in after and not after.startswith("-"):
+            value, said = after, f"{flag} {after}"
+        near = difflib.get_close_matches(flag, parser._option_string_actions, n=1, cutoff=0.8)
+        with _composing(parser.parse_args([])):
+            instead = f"did you mean {near[0]}?" if near else advice.instead(key, value or None, [], config_name)
+        raise UserError(f"{said} is not an option: {'' if near else 'settings have no dashes, '}{instead}")
+
     parser.error = refuse  # type: ignore[method-assign]
     return parser.parse_intermixed_args(list(arguments))
 
 
-def _override(word: str, multirun: bool) -> Override:
-    """`word` as Hydra reads it, or with its value as a quoted text. Raises UserError if neither can be."""
+def _override(words: Sequence[str], place: int, multirun: bool, config_name: str) -> Override:
+    """A word as Hydra reads it, or with its value as a quoted text. Raises UserError if neither can be."""
+    word = words[place]
     try:
         word.encode()
     except UnicodeEncodeError:
@@ -108,11 +140,14 @@ def _override(word: str, multirun: bool) -> Override:
     except OverrideParseException as error:
         reason = str(error)
     if not separator or not key:
-        raise UserError(f"{word} is not a setting with a value: write KEY=VALUE, without blanks around =")
+        raise UserError(_without_equals(words, place, config_name))
     text = f"{key}={quoted(value)}"
     try:
         read = parser.parse_overrides([text])[0]
     except OverrideParseException:
+        if key.startswith("-"):
+            instead = advice.instead(key.lstrip("-"), value, [], config_name)
+            raise UserError(f"{word} is not an option: settings have no dashes, {instead}") from None
         raise UserError(f"{key!r} in {word!r} is not the name of a setting: write KEY=VALUE") from None
     if value.startswith(("[", "{", *QUOTES)) or (multirun and "," in value) or "Unknown function" in reason:
         listed = shlex.quote(f'{key}=["one text",2]')
@@ -122,11 +157,30 @@ def _override(word: str, multirun: bool) -> Override:
     return read
 
 
-def _first(override: Override) -> str:
-    """The override, or the first point of its sweep."""
-    if not override.is_choice_sweep() and not override.is_range_sweep():
-        return str(override.input_line)
-    return f"{override.get_key_element()}={next(iter(override.sweep_string_iterator()))}"
+def _without_equals(words: Sequence[str], place: int, config_name: str) -> str:
+    """The sentence for a word that is no KEY=VALUE, perhaps one of several that were to be one."""
+    word = words[place]
+    before = words[place - 1] if place else ""
+    after = words[place + 1] if place + 1 < len(words) else ""
+    name, _, value = word.partition(":")
+    said = f"{word} is not a setting with a value"
+    if (word.startswith("=") and place == 0) or "/" in name:
+        if config_name == "evaluate" and "checkpoint" not in {each.partition("=")[0] for each in words}:
+            return f"{said}: write {shlex.quote(f'checkpoint={word}')}"
+        return f"{said}: write KEY=VALUE"
+    if before.endswith("=") and "=" in before:
+        return f"{said}: write {shlex.quote(before + word)}, without blanks around ="
+    if after.startswith("="):
+        value = after[1:] or "".join(words[place + 2 : place + 3])
+        return f"{said}: write {shlex.quote(f'{word}={value}')}, without blanks around ="
+    if not value:
+        value = "" if "=" in after else after
+    for group in advice.GROUPS:
+        if word in advice.options(group):
+            return f"{said}: write {group}={word}"
+    if config_name == "evaluate" and os.path.exists(word):
+        return f"{said}: write {shlex.quote(f'checkpoint={word}')}"
+    return f"{said}: {advice.instead(name, value or None, [], config_name)}, without blanks around ="
 
 
 def _check_run_dirs(overrides: list[Override]) -> None:
@@ -139,8 +193,9 @@ def _check_run_dirs(overrides: list[Override]) -> None:
         )
 
 
-def _try(options: argparse.Namespace, overrides: list[str], config_name: str) -> tuple[DictConfig, str | None]:
-    """What Hydra will compose, and what is to be said about it. Raises UserError."""
+@contextmanager
+def _composing(options: argparse.Namespace) -> Iterator[None]:
+    """A Hydra that finds files where that of these options will. Raises UserError."""
     path = create_automatic_config_search_path(__file__, None, options.config_path or str(CONF))
     if options.config_dir is not None:
         folder = os.path.abspath(os.path.expanduser(options.config_dir))
@@ -150,78 +205,73 @@ def _try(options: argparse.Namespace, overrides: list[str], config_name: str) ->
     before = GlobalHydra.instance().hydra
     Hydra.create_main_hydra2("resd", path)
     try:
-        composed = compose(config_name, overrides, return_hydra_config=True)
-        return composed, _without_table(composed.hydra.runtime.choices)
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError) as error:
-        raise UserError(_sentence(error, overrides, config_name)) from None
+        yield
     finally:
         GlobalHydra.instance().clear()
         if before:
             GlobalHydra.instance().initialize(before)
 
 
+def _compose(overrides: list[str], config_name: str) -> tuple[DictConfig, str | None]:
+    """What Hydra will compose, and what is to be said about it. Raises UserError."""
+    try:
+        composed = compose(config_name, overrides, return_hydra_config=True)
+        return composed, _without_table(composed.hydra.runtime.choices)
+    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError) as error:
+        raise UserError(advice.sentence(error, overrides, config_name)) from None
+
+
+def _try_sweep(overrides: Sequence[Override], config_name: str) -> DictConfig:
+    """The first job of a sweep, once every value of it was tried beside the first ones of the others.
+
+    Raises UserError for a value that is wrong, and where there is nothing to try.
+    """
+    points = [_points(override) for override in overrides]
+    first = [each[0] for each in points]
+    composed = None
+    for place, values in enumerate(points):
+        for value in values[composed is not None :]:
+            tried = [*first[:place], value, *first[place + 1 :]]
+            job, _ = _compose(tried, config_name)
+            composed = job if composed is None else composed
+            if config_name == "config":
+                _validate_job(job)
+    if composed is None:
+        composed, _ = _compose(first, config_name)
+    sweeper = composed.hydra.sweeper
+    if max(map(len, points), default=1) == 1 and "Basic" in sweeper._target_ and not sweeper.get("params"):
+        raise UserError("--multirun has nothing to try: write KEY=A,B for the values, or leave --multirun out")
+    return composed
+
+
+def _validate_job(composed: DictConfig) -> None:
+    with open_dict(composed):
+        composed.hydra.job.id, composed.hydra.job.num = "0", 0
+    HydraConfig.instance().set_config(composed)
+    plain = composed.copy()
+    with open_dict(plain):
+        del plain["hydra"]
+    try:
+        validate(plain)
+    finally:
+        HydraConfig.instance().cfg = None
+
+
+def _points(override: Override) -> list[str]:
+    """The override, or one for every value of its sweep (of a range, the first and the last)."""
+    if not override.is_choice_sweep() and not override.is_range_sweep():
+        return [str(override.input_line)]
+    key = override.get_key_element()
+    found = [f"{key}={value}" for value in override.sweep_string_iterator()]
+    return found if override.is_choice_sweep() else [found[0], found[-1]]
+
+
 def _without_table(choices: Any) -> str | None:
     """A preset that has nothing of its own for a task and an algorithm says so."""
     preset, table = choices.get("preset"), choices.get("preset/table")
-    if preset in (None, "default") or table in _options_of("preset/table"):
+    if preset in (None, "default") or table in advice.options("preset/table"):
         return None
     return (
         f"preset={preset} has no values of its own for task={choices.get('task')} with "
         f"algorithm={choices.get('algorithm')}: those that it has for all tasks are used"
     )
-
-
-def _options_of(group: str) -> list[str]:
-    return GlobalHydra.instance().config_loader().get_group_options(group)
-
-
-def _sentence(error: Exception, overrides: list[str], config_name: str) -> str:
-    message = str(error)
-    lines = [line.strip() for line in message.splitlines() if line.strip() and "hydra.cc" not in line]
-    if message.startswith("Could not override '"):
-        key, inner = message.split("'")[1], str(getattr(error.__cause__, "full_key", ""))
-        key = inner if inner.startswith(f"{key}.") else key  # of a dictionary, a name in it
-        return f"{key} is not a setting{_hint(key, config_name)}"
-    if "Could not find '" in message:
-        missing = message.split("Could not find '")[1].split("'")[0]
-        for key, group, value in _groups(overrides):
-            if missing == f"{group}/{value}":
-                beside = " (a folder with a model is model.path=…)" if group == "model" else ""
-                return f"{key}={value} does not exist: choose one of {', '.join(_options_of(group))}{beside}"
-        return f"{missing} does not exist in the folders of configuration files"
-    for key, group, value in _groups(overrides):
-        if value == "null" or value.startswith("["):
-            return f"{key}={value} is not a name: write one of {', '.join(_options_of(group))}"
-    if message.startswith("Ambiguous value"):
-        word = message.split("'")[1]
-        key, _, value = word.partition("=")
-        text = shlex.quote(f"{key}={quoted(value)}")
-        return f"{word} names several values: add --multirun to try each, or write {text} if it is one text"
-    if message.startswith("Error merging override ") and error.__cause__:
-        return (
-            f"{lines[0].removeprefix('Error merging override ')} cannot be set: {str(error.__cause__).splitlines()[0]}"
-        )
-    return " ".join(lines) if "Config search path" not in message else lines[0]
-
-
-def _groups(overrides: list[str]) -> Iterator[tuple[str, str, str]]:
-    """What is written, the group and the name, of every override that chooses from a group."""
-    for word in overrides:
-        key, _, value = word.lstrip("+").partition("=")
-        group = key.partition("@")[0]
-        if _options_of(group):
-            yield key, group, value.strip(QUOTES)
-
-
-def _hint(key: str, config_name: str) -> str:
-    """What may have been meant instead of `key`."""
-    known = _keys(OmegaConf.to_container(compose(config_name, [])))
-    inside = [name for name in known if name.endswith(f".{key}")]
-    near = inside[:3] or difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-    return f": did you mean {' or '.join(near)}?" if near else "; see conf/config.yaml for what there is"
-
-
-def _keys(tree: Any, prefix: str = "") -> list[str]:
-    if not isinstance(tree, dict):
-        return []
-    return [key for k, v in tree.items() for key in (f"{prefix}{k}", *_keys(v, f"{prefix}{k}."))]

@@ -5,12 +5,18 @@ Every mistake a user can make here ends as one sentence (UserError), before torc
 
 import importlib.util
 import os
+import re
 import shutil
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
+from omegaconf.errors import (
+    InterpolationKeyError,
+    InterpolationToMissingValueError,
+    MissingMandatoryValue,
+    OmegaConfBaseException,
+)
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 from yaml import YAMLError
 
@@ -37,8 +43,10 @@ from resd.settings import (
     TaskSettings,
     VerifySettings,
 )
+from resd.settings.complaints import complaints
 from resd.types import UserError
 
+SectionT = TypeVar("SectionT", bound=Section)
 CONF = ROOT / "resd" / "conf"
 NANO = ROOT / "resd" / "model" / "nano"
 CPUINFO = Path("/proc/cpuinfo")
@@ -71,30 +79,41 @@ def auto_dtype(device: str) -> str:
 
 OmegaConf.register_new_resolver("ancestor", _ancestor, replace=True)
 OmegaConf.register_new_resolver("auto_dtype", auto_dtype, replace=True)
+# A name as part of a folder's: without the colon of package.module:Task, which rsync and Windows read otherwise.
+OmegaConf.register_new_resolver("as_folder", lambda name: re.sub(r"[^\w.-]+", "-", name), replace=True)
 # How a task asks: models of every size but the laboratory's get the whole text.
 OmegaConf.register_new_resolver("asks", lambda style: "compact" if style == "compact" else "full", replace=True)
 
 
 class Config(Section):
-    """Everything a run needs to know; `steps` counts updates (null: one pass over the stream).
-
-    `on_empty` is what happens to a run that cannot learn (`resd.guard`), `on_alarm` to one that changes (`resd.alarm`);
-    `max_mismatch` is how far engine and learner may be apart (`resd.guard`).
-    """
+    """What a run needs to know."""
 
     steps: Positive | None
+    """updates; null: one pass over the training problems, inner_updates times each batch"""
     seed: int
+    """everything random follows from it"""
     run_dir: str
+    """folder of the run; the same command with the same run_dir continues it"""
     resume: str
+    """auto: at the last checkpoint of run_dir; never: only a new run; or a checkpoint folder"""
     batch_size: Positive
+    """problems an update"""
     inner_updates: Positive
+    """updates on the same problems, each with fresh rollouts"""
     epochs: Positive
+    """passes over the training problems"""
     shuffle: bool
+    """whether each pass has an order of its own"""
     on_empty: Literal["stop", "warn"]
+    """what becomes of a run that loses all its samples or lessons (resd.guard)"""
     on_alarm: Literal["say", "stop", "rollback"]
+    """what becomes of a run whose answers or gradients change for the worse (resd.alarm)"""
     max_mismatch: Annotated[float, Field(gt=0)] | None
+    """nats a token between engine and learner that stop a run (resd.guard); null: none do"""
     progress: Literal["auto", "on", "off"]
+    """progress bars; auto: on a terminal"""
     trackers: list[Literal["wandb", "mlflow", "trackio"]]
+    """who is told of the run beside TensorBoard"""
     task: TaskSettings
     algorithm: SerializeAsAny[AlgorithmSettings]
     model: ModelSettings
@@ -157,24 +176,27 @@ class Config(Section):
         return self
 
 
+def checked(kind: type[SectionT], values: Any) -> SectionT:
+    """A section of these values. Raises UserError with one sentence."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        raise UserError(complaints(error)) from None
+
+
 def validate(composed: DictConfig) -> Config:
     """Resolve and check what Hydra composed. Raises UserError with one sentence."""
     try:
-        return Config(**OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))  # type: ignore[arg-type]
+        return checked(Config, OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} has no value: set it") from None
+    except InterpolationToMissingValueError as error:
+        raise UserError(f"{str(error).splitlines()[0].rpartition(' ')[2]} has no value: set it") from None
     except InterpolationKeyError as error:
         source = str(error).split("'")[1]
         raise UserError(f"{error.full_key} takes its value from {source}, which is not there: set either") from None
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from None
-    except ValidationError as error:
-        raise UserError(sentences(error)) from None
-
-
-def sentences(error: ValidationError) -> str:
-    """What is wrong with settings, for people."""
-    return "; ".join(_sentence(e) for e in error.errors())
 
 
 def laboratory(config: Config) -> str | None:
@@ -186,22 +208,6 @@ def laboratory(config: Config) -> str | None:
         f"warning: model.path={path} is not nano, and has the settings of model=nano: compact prompts and "
         f"optimizer.lr={config.optimizer.lr:g}, which ruin a pretrained model; write model=custom model.path={path}"
     )
-
-
-def _sentence(error: Any) -> str:
-    key = ".".join(str(part) for part in error["loc"])
-    message = error["msg"].removeprefix("Value error, ")
-    if key.startswith("algorithm."):  # one inside another does not know where it stands
-        message = message.replace(f"write algorithm.{error['loc'][-1]}=", f"write {key}=")
-    if error["type"] == "extra_forbidden":
-        return f"{key} is not a setting here: remove it, or see conf/ for what there is"
-    if error["type"] == "missing":
-        return f"{key} has no value: set it"
-    if error["type"] in ("model_type", "dict_type", "model_attributes_type"):
-        return f"{key}={error['input']} is no value for a section: write {key}.NAME=VALUE for one of its settings"
-    if error["type"] == "string_type" and isinstance(error["input"], (bool, int, float)):
-        message = f"""is read as a number: write '{key}="{error["input"]}"' for a text"""
-    return f"{key}={error['input']}: {message}" if key and error["type"] != "value_error" else message
 
 
 def dump(config: Config) -> str:

@@ -6,14 +6,16 @@ Not covered: whether what is there works; `resd train steps=1` tells.
 import importlib.util
 import platform
 import shutil
+import sys
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
-import torch
-
 from resd import __version__
+from resd.arguments import Parser
 from resd.config import auto_dtype
 from resd.plan import GB, main_memory
 from resd.report.trackers import LIBRARIES
+from resd.types import UserError
 
 # modules, what wants them, and how to get them
 OPTIONAL = {
@@ -31,6 +33,8 @@ OPTIONAL = {
 
 def lines() -> list[str]:
     """What is said, a line each."""
+    import torch  # after --help
+
     devices = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     fast = "has" if auto_dtype("cpu") == "bfloat16" else "has no"
     found = [
@@ -53,5 +57,19 @@ def _version(module: str) -> str:
         return "(version unknown)"
 
 
-if __name__ == "__main__":
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 2 after one sentence on standard error."""
+    parser = Parser(prog="python -m resd.doctor", description="What this machine has, and what is missing for what.")
+    try:
+        _, others = parser.parse(arguments)
+        if others:
+            raise UserError(f"doctor takes no {others[0]}: write resd doctor")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(*lines(), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -6,11 +6,15 @@
 Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here.
 `library=RUN/playbook.jsonl` tells it rules besides (`resd.context.library`).
 `resd.evaluate(…)`, a call of this module, is `resd.api.evaluate`.
+
+Prints a table at a terminal, and one line of JSON into a pipe or a file; `out=FOLDER` keeps metrics and attempts.
 """
 
 import json
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,16 +22,19 @@ from typing import Any
 import hydra
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
 
 from resd import commandline
 from resd import config as configuration
 from resd.config import Config
 from resd.context import library
-from resd.settings import LibrarySettings
+from resd.folder import made_for
+from resd.settings import JudgeSettings, LibrarySettings
 from resd.task import Task
-from resd.train import guarded, load_task, writable
-from resd.types import UserError
+from resd.train import check_world, guarded, load_task
+from resd.types import Problem, UserError
 
 
 @hydra.main(config_path=str(configuration.CONF), config_name="evaluate", version_base="1.3")
@@ -40,42 +47,53 @@ def _evaluate(composed: DictConfig) -> None:
     settings, out = settings_of(composed)
     metrics = judge(settings, out, told)
     if configuration.rank() == 0:
+        show(metrics)
+
+
+def show(metrics: Mapping[str, float]) -> None:
+    """A table for people at a terminal; for anything else one line of JSON."""
+    if not sys.stdout.isatty():
         print(json.dumps(metrics))
+        return
+    table = Table("metric", Column("value", justify="right"), title="the test split", title_justify="left")
+    for name, value in metrics.items():
+        share = "@" in name or name.endswith(("pooled", "truncated"))
+        table.add_row(escape(name.removeprefix("eval/")), f"{100 * value:.2f} %" if share else f"{value:g}")
+    Console(highlight=False).print(table)
 
 
 def library_of(composed: DictConfig) -> LibrarySettings:
-    """What the model is told, taken out of `composed`."""
-    OmegaConf.set_struct(composed, False)
-    given = {key: composed.pop(key) for key in LibrarySettings.model_fields}
-    try:
-        settings = LibrarySettings(**given)
-    except ValidationError as error:
-        raise UserError(configuration.sentences(error)) from None
-    library.load(settings)
-    return settings
+    """What the model is told. Raises UserError."""
+    told = configuration.checked(LibrarySettings, {key: composed[key] for key in LibrarySettings.model_fields})
+    library.load(told)  # what cannot be read is said before anything else
+    return told
 
 
 def settings_of(composed: DictConfig) -> tuple[Config, Path | None]:
     """The settings of an evaluation, and where to write it."""
-    own: dict[str, Any] = {}
     OmegaConf.set_struct(composed, False)
-    for key in ("checkpoint", "samples", "out"):
-        if OmegaConf.is_missing(composed, key):
-            raise UserError(f"{key} has no value: write {key}=RUN/checkpoints/step_N")
-        own[key] = composed.pop(key)
-    checkpoint = Path(own["checkpoint"]).expanduser()
+    if OmegaConf.is_missing(composed, "checkpoint"):
+        raise UserError("checkpoint has no value: write checkpoint=RUN/checkpoints/step_N")
+    own = configuration.checked(JudgeSettings, {key: composed.pop(key) for key in JudgeSettings.model_fields})
+    checkpoint = Path(own.checkpoint).expanduser()
+    if not own.checkpoint or (not checkpoint.exists() and own.checkpoint.count("/") != 1):
+        raise UserError(f"checkpoint={own.checkpoint} does not exist: write checkpoint=RUN/checkpoints/step_N")
     folder = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
     trained = trained_settings(folder)
+    for section in ("model", "rollout") if trained else ():
+        composed[section] = OmegaConf.merge(composed[section], trained[section])
+    composed.model.path = str(folder)
+    composed.evaluation.samples = own.samples
+    try:
+        settings = configuration.validate(composed)
+    except UserError as error:
+        raise UserError(str(error).replace(f"model.path={folder}", f"checkpoint={checkpoint}")) from None
     if trained is None and configuration.rank() == 0:
         print(
             f"{checkpoint} does not say what its run told the model: model and rollout are those of this command",
             file=sys.stderr,
         )
-    for section in ("model", "rollout") if trained else ():
-        composed[section] = OmegaConf.merge(composed[section], trained[section])
-    composed.model.path = str(folder)
-    composed.evaluation.samples = own["samples"]
-    return configuration.validate(composed), Path(own["out"]).expanduser() if own["out"] else None
+    return settings, Path(own.out).expanduser() if own.out else None
 
 
 def trained_settings(folder: Path) -> Any:
@@ -98,12 +116,18 @@ def judge(
     """Metrics of `settings.model` on the test split, told what `told` names, of the task `own` if there is one;
     attempts and metrics are written under `out`.
     """
-    rules = library.load(told) if told else None
+    check_world(settings)
     task, problems = load_task(settings.task, settings.verify, "test", own=own)
-    if out is not None:
-        if (out / "checkpoints").exists():
-            raise UserError(f"out={out} is the directory of a training run: choose another out")
-        writable(out)
+    if out is not None and (out / "checkpoints").exists():
+        raise UserError(f"out={out} is the directory of a training run: choose another out")
+    with made_for(out, "out") if out is not None else nullcontext():
+        return _judged(settings, out, task, problems, told)
+
+
+def _judged(
+    settings: Config, out: Path | None, task: Task, problems: Sequence[Problem], told: LibrarySettings | None
+) -> dict[str, float]:
+    rules = library.load(told) if told else None
     from resd import dist, files
     from resd.measure.evaluation import evaluate
     from resd.services import evaluation_session

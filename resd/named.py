@@ -6,6 +6,7 @@ where Python looks, so that processes which a run starts find it too.
 
 import importlib
 import sys
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,16 +14,27 @@ from typing import Any
 from resd.types import UserError
 
 
-def named(key: str, path: str, kind: str = "function") -> Any:
-    """The thing of this `kind` at `path`. Raises UserError, which says that it is the value of `key`."""
+def named(key: str, path: str, kind: str = "function", advice: str = "") -> Any:
+    """The thing of this `kind` at `path`. Raises UserError, which says that it is the value of `key`, whatever the
+    module raises: it is a user's own. `advice` is what to do about a path that leads nowhere."""
     module, _, name = path.rpartition(":")
+    advice = advice or f"write package.module:{kind} or file.py:{kind}"
+    what = f"{key}={path!r} cannot be imported"
     try:
-        return getattr(_module(module or name), name)
-    except Exception as error:  # a user's module may raise anything
-        reason = str(error) if isinstance(error, (ImportError, AttributeError)) else f"{type(error).__name__}: {error}"
-        reason = " ".join(reason.split())
-        write = f"write package.module:{kind} or file.py:{kind}"
-        raise UserError(f"{key}={path!r} cannot be imported ({reason}): {write}") from None
+        found = _module(module or name)
+    except SyntaxError as error:
+        place = f"{error.filename}, line {error.lineno}"
+        raise UserError(f"{what} ({place}: {error.msg}): mend that line") from None
+    except Exception as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        there = missing is None or not f"{module}.".startswith(f"{missing}.")
+        remedy = "mend or install what it imports" if there and module else advice
+        said = str(error) if isinstance(error, ImportError | ValueError) else f"{type(error).__name__}: {error}"
+        raise UserError(f"{what} ({' '.join(said.split())}): {remedy}") from None
+    try:
+        return attrgetter(name)(found)
+    except AttributeError as error:
+        raise UserError(f"{what} ({error}): {advice}") from None
 
 
 def _module(name: str) -> ModuleType:
@@ -30,10 +42,10 @@ def _module(name: str) -> ModuleType:
         return importlib.import_module(name)
     file = Path(name).expanduser().resolve()
     if not file.is_file():
-        raise ImportError(f"there is no file {file}")
+        raise ModuleNotFoundError(f"there is no file {file}", name=name)
     if str(file.parent) not in sys.path:
         sys.path.append(str(file.parent))
     module = importlib.import_module(file.stem)
     if Path(module.__file__ or "").resolve() != file:
-        raise ImportError(f"Python has another module {file.stem}, rename the file")
+        raise ModuleNotFoundError(f"Python has another module {file.stem}, rename the file", name=name)
     return module

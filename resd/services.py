@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from rich.markup import escape
 from torch.distributed.device_mesh import DeviceMesh
 
 from resd import dist, plan
@@ -27,8 +28,10 @@ from resd.observe.run import Run
 from resd.observe.speech import Speech
 from resd.observe.stream import Fingerprint
 from resd.observe.writer import Author
+from resd.report.groups import flat
 from resd.report.journal import Journal
 from resd.report.log import Log
+from resd.report.tracking import Tracking
 from resd.settings import ModelSettings, VllmSettings
 from resd.task import Task
 from resd.types import UserError
@@ -129,6 +132,15 @@ def open_teacher(settings: Config, chat: Chat) -> RemoteTeacher | None:
     teacher = RemoteTeacher(address, top, read_config(settings.model)["vocab_size"])
     address.model = dist.on_first(lambda: teacher.check(chat, longest(settings)))
     return teacher
+
+
+def open_trackers(settings: Config, run_dir: Path, log: Log) -> None:
+    """Who is told of the run beside TensorBoard, by the first process."""
+    if settings.trackers and dist.first():
+        known = flat(settings.model_dump(mode="json"))
+        log.tracking = Tracking(
+            settings.trackers, run_dir, known, say=lambda text: log.say(f"[yellow]{escape(text)}[/]")
+        )
 
 
 def open_author(settings: Config) -> Address | None:

@@ -9,7 +9,7 @@ import torch
 from rich.markup import escape
 from torch.distributed.device_mesh import DeviceMesh
 
-from resd import algorithms, config, dist, files, resume, services
+from resd import again, algorithms, config, dist, files, resume, services
 from resd.alarm import Alarm, Ring
 from resd.clock import Clock
 from resd.config import Config
@@ -25,10 +25,8 @@ from resd.observe.run import Run
 from resd.observe.speech import Speech
 from resd.observe.stream import Stream, fingerprint
 from resd.report import perf
-from resd.report.groups import flat
 from resd.report.journal import Journal
 from resd.report.log import Log
-from resd.report.tracking import Tracking
 from resd.storage import checkpoint
 from resd.storage.checkpoint import Checkpoints
 from resd.storage.rundir import RunDir
@@ -60,6 +58,7 @@ class Session:
         self.opened, self.ended_well = ExitStack(), False
         self.directory = RunDir(settings.run_dir)
         self.run_dir = self.directory.path
+        again.remember(self.run_dir)
         try:
             self.begun = resume.find(self.directory, settings, self.problems)
             self.start, self.lr_scale = self.begun.checkpoint, self.begun.lr_scale
@@ -98,13 +97,7 @@ class Session:
             progress=settings.progress,
         )
         self.opened.callback(lambda: self.log.close(self.ended_well))
-        if settings.trackers and dist.first():
-            self.log.tracking = Tracking(
-                settings.trackers,
-                self.run_dir,
-                flat(settings.model_dump(mode="json")),
-                say=lambda text: self.log.say(f"[yellow]{escape(text)}[/]"),
-            )
+        services.open_trackers(settings, self.run_dir, self.log)
         self.journal = Journal(self.log)
         self.guard = Guard(self.journal, settings.on_empty, self.learner is not None, settings.max_mismatch)
         self.alarm = Alarm(settings.alarm)

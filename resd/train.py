@@ -1,6 +1,6 @@
 """Train a model from its own failures.
 
-    torchrun -m resd.train task=manufactoria                      # one process on a laptop CPU
+    python -m resd.train task=manufactoria                        # one process on a laptop CPU
     torchrun --nproc-per-node 8 -m resd.train model=… hardware=…   # a GPU node, same code
     python -m resd.train --multirun hydra/launcher=torchrun algorithm.objective.divergence=reverse_kl,jsd
 
@@ -8,10 +8,13 @@ What can be wrong with the command line, the data or the folders is said in one 
 `resd.train(…)`, a call of this module, is `resd.api.train`.
 """
 
+import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -21,11 +24,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from resd import commandline
+from resd import again, commandline, files
 from resd import config as configuration
 from resd.config import Config
+from resd.folder import made_for
 from resd.process import die_with_parent
-from resd.settings import TaskSettings, VerifySettings
+from resd.settings import TaskSettings, VerifySettings, VllmSettings
 from resd.task import Split, Task
 from resd.types import UserError
 
@@ -62,26 +66,37 @@ def guarded(work: Callable[[], Any]) -> None:
     try:
         work()
     except KeyboardInterrupt:
-        _say("\nstopped; the same command with this run_dir=… continues at the last checkpoint")
+        _say(f"\nstopped; {again.advice()}")
         sys.exit(130)
     except UserError as error:
         _say(f"error: {error}")
+        _tell_launcher(str(error))
         sys.exit(2)
     except Exception as error:
         if not any(sign in str(error) for sign in ("Connection closed by peer", "Connection reset by peer", "NCCL")):
             raise
-        _say(LOST, ranks=2)
+        _say(_lost(), ranks=2)
         os._exit(1)  # leaving in order would wait for the process that is gone
 
 
-LOST = (
-    "error: this process was told to stop, or another one of this run has died (the launcher says which, and of what); "
-    "the same command with this run_dir=… continues at the last checkpoint"
-)
+def _lost() -> str:
+    return (
+        "error: this process was told to stop, or another one of this run has died (the launcher says which, and of "
+        f"what); {again.advice()}"
+    )
+
+
+def _tell_launcher(sentence: str) -> None:
+    """torchrun's own report of a failed process, its last lines, then holds the sentence too."""
+    file = os.environ.get("TORCHELASTIC_ERROR_FILE")
+    if file and configuration.rank() == 0:
+        told = {"message": sentence, "extraInfo": {"py_callstack": sentence, "timestamp": str(int(time.time()))}}
+        with suppress(OSError):
+            Path(file).write_text(json.dumps({"message": told}))
 
 
 def _stop(number: int, frame: Any) -> None:
-    _say(LOST, ranks=2)
+    _say(_lost(), ranks=2)
     os._exit(128 + number)
 
 
@@ -94,6 +109,7 @@ def train(config: Config, own: Task | None = None) -> Path:
     """Run or continue a training run, on the task `own` if there is one; returns its directory."""
     from resd.observe.stream import Stream
 
+    check_world(config)
     task, problems, test = load_task(config.task, config.verify, "train", "test", own=own)
     notes = [config.algorithm.check(problems), configuration.laboratory(config)]
     forgetting = config.forgetting
@@ -111,21 +127,29 @@ def train(config: Config, own: Task | None = None) -> Path:
         raise UserError(
             f"steps={steps} exceeds the stream of {len(stream)} updates: lower steps, or raise epochs or inner_updates"
         )
-    if configuration.rank() == 0:  # its directory is everyone's
-        writable(Path(config.run_dir))
-        print(*(f"{note}\n" for note in notes if note), sep="", end="")
-    from resd import dist  # torch and transformers, hence not before the checks above
-    from resd.measure.forgetting import Forgetting
-    from resd.session import Session
+    if config.resume != "never" and files.numbered(Path(config.run_dir) / "checkpoints"):
+        configuration.check_same_run(Path(config.run_dir), config)
+    with made_for(Path(config.run_dir)):
+        if configuration.rank() == 0:
+            print(*(f"{note}\n" for note in notes if note), sep="", end="")
+        from resd import dist  # torch and transformers, hence not before the checks above
+        from resd.measure.forgetting import Forgetting
+        from resd.session import Session
 
-    measured = Forgetting(second, exam, forgetting, config.evaluation, config.verify) if second else None
-    with (
-        dist.joined(config.hardware.device, config.hardware.threads) as mesh,
-        Session(config, task, mesh, stream, test, measured) as session,
-    ):
-        session.fit(steps)
-        dist.barrier()  # the first one has written all of it
-        return session.run_dir
+        measured = Forgetting(second, exam, forgetting, config.evaluation, config.verify) if second else None
+        with (
+            dist.joined(config.hardware.device, config.hardware.threads) as mesh,
+            Session(config, task, mesh, stream, test, measured) as session,
+        ):
+            session.fit(steps)
+            dist.barrier()  # the first one has written all of it
+            return session.run_dir
+
+
+def check_world(config: Config) -> None:
+    """Raises UserError if torchrun started a number of processes that the engine cannot use."""
+    if isinstance(config.engine, VllmSettings):
+        config.engine.replicas(int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def load_task(
@@ -141,17 +165,6 @@ def load_task(
     if told and configuration.rank() == 0:
         print(told)
     return task, *problems
-
-
-def writable(run_dir: Path) -> None:
-    """Make the directory, or say why it cannot be."""
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        probe = run_dir / f".probe_{os.getpid()}"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"run_dir={run_dir} cannot be written ({error.strerror}): choose another run_dir") from None
 
 
 class Program(ModuleType):

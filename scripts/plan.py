@@ -7,4 +7,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from resd.plan.__main__ import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

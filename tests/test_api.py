@@ -243,7 +243,7 @@ def test_what_a_worker_could_not_import_goes_along() -> None:
         ({"stepz": 3}, "stepz is not a setting: did you mean steps?"),
         ({"optimizer": {"lrr": 1}}, "optimizer.lrr is not a setting: did you mean optimizer.lr?"),
         ({"algorithm": {"playbook": {"entries": 3}}}, "algorithm.playbook.entries is not a setting: did you mean"),
-        ({"algorithm": "RESD"}, "algorithm=RESD does not exist: choose one of grpo, opd,"),
+        ({"algorithm": "RESD"}, "algorithm=RESD does not exist: choose one of custom, grpo, opd,"),
         ({"algorithm": "grpo", "algorithm.group": 1}, "algorithm.group=2 or more"),
         ({"steps": [1, 2]}, "steps=[1, 2]: "),
         ({"steps": object()}, "cannot be a setting: give a text, a number,"),
@@ -254,7 +254,7 @@ def test_what_a_worker_could_not_import_goes_along() -> None:
         ({"task": Echo}, "task=Echo is a class: write task=Echo()"),
         ({"task": Echo(), "task.options": {"source": "x"}}, "task.options is for a task that is named"),
         ({"task": Echo(), "steps": 99}, "steps=99 exceeds the stream of 32 updates"),
-        ({"task": "custom", "task.name": "nowhere:Echo"}, "task 'nowhere:Echo' cannot be imported"),
+        ({"task": "custom", "task.name": "nowhere:Echo"}, "task='nowhere:Echo' cannot be imported"),
     ],
 )
 def test_a_mistake_is_the_sentence_of_the_command_line_and_leaves_nothing(

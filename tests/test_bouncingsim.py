@@ -277,7 +277,7 @@ FACTS = {
     ("line", "says"),
     [
         ("{", "line 1 is not JSON"),
-        ("[]", "expected an object"),
+        ("[1]", "expected an object"),
         ('{"id": 3}', "a text under id"),
         ('{"id": "a"}', "ground_truth must be a list"),
         ('{"id": "a", "ground_truth": ["assert x"]}', "a test must read assert check_distance"),

@@ -11,7 +11,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from resd import commandline
-from resd.commandline import quoted, readable
+from resd.advice import quoted
+from resd.commandline import readable
 from resd.config import CONF, Config, validate
 from resd.train import train
 from resd.types import UserError
@@ -45,7 +46,7 @@ MISTAKES = {
     "qqqqqqqqqqqq=3": "see conf/config.yaml for what there is",
     "optimizer.lr.x=3": "optimizer.lr.x is not a setting",
     "+optimizer.lrr=1": "optimizer.lrr is not a setting here",
-    "~stepz": "'stepz' does not exist",
+    "~stepz": "stepz is not a setting: did you mean steps?",
     # groups
     "task=manufactorio": "task=manufactorio does not exist: choose one of bouncingsim,",
     "task=": "task= does not exist: choose one of bouncingsim,",
@@ -53,7 +54,7 @@ MISTAKES = {
     "task=[finer,ifeval]": "task=[finer,ifeval] is not a name",
     "task@forgetting.task=nope": "task@forgetting.task=nope does not exist: choose one of",
     "forgetting.task=ifeval": "write task@forgetting.task=ifeval",
-    "algorithm=RESD": "algorithm=RESD does not exist: choose one of grpo, opd,",
+    "algorithm=RESD": "algorithm=RESD does not exist: choose one of custom, grpo, opd,",
     "algorithm.name=ppo": "choose one of grpo, opd, opsd, resd, resd_fixed,",
     "preset=offical": "preset=offical does not exist: choose one of default, official, paper",
     "model=some/folder": "a folder with a model is model.path=…",
@@ -78,17 +79,17 @@ MISTAKES = {
     "run_dir=[a": "write 'run_dir=\"[a\"' if the value is a text",
     "algorithm.entries=[don't]": "or 'algorithm.entries=[\"one text\",2]' if it is a list",
     "seed=range(1,3)": "--multirun",
-    "algorithm.objective": "algorithm.objective is not a setting with a value: write KEY=VALUE",
-    "steps:3": "steps:3 is not a setting with a value: write KEY=VALUE",
+    "algorithm.objective": "write algorithm.objective=VALUE",
+    "steps:3": "steps:3 is not a setting with a value: write steps=3",
     "=3": "=3 is not a setting with a value",
     "ste/ps%=3": "not the name of a setting",
     "run_dir=\udce4": "is not UTF-8",
     # options
-    "--steps=3": "--steps=3 is not an option: settings have no dashes, write steps=VALUE",
-    "--steps 3": "--steps is not an option: settings have no dashes, write steps=VALUE",
+    "--steps=3": "--steps=3 is not an option: settings have no dashes, write steps=3",
+    "--steps 3": "--steps 3 is not an option: settings have no dashes, write steps=3",
     "--config-dir nowhere": "--config-dir nowhere is not a folder",
     "--config-dir": "expected one argument",
-    "--config-name nothing": "Cannot find primary config 'nothing'",
+    "--config-name nothing": "there is no nothing.yaml in conf/",
     "--config-path /nowhere steps=1": "nowhere",
     "--config-dir broken task=mine": "mine.yaml",
     # sweeps
@@ -191,7 +192,7 @@ def test_a_configuration_of_ones_own() -> None:
     assert readable(words, "config") == words
 
 
-@pytest.mark.parametrize("flags", [["--help"], ["--hydra-help"], ["--info"], ["-i", "config"], ["-sc", "install=bash"]])
+@pytest.mark.parametrize("flags", [["--hydra-help"], ["--info"], ["-i", "config"], ["-sc", "install=bash"]])
 def test_what_hydra_answers_alone_is_left_to_it(flags: list[str]) -> None:
     assert readable(["stepz=3", *flags], "config") == ["stepz=3", *flags]
 
@@ -220,7 +221,7 @@ def test_sweeps_pass() -> None:
         (["preset=paper", "algorithm=resd_swapped"], ""),
         (["preset=paper", "task=finer", "algorithm=sdpo_ss"], ""),
         (["task=custom"], ""),
-        (["-m", "preset=paper", "task=custom"], ""),
+        (["-m", "preset=paper", "task=mine", "seed=0,1", "--config-dir", "conf"], ""),
     ],
 )
 def test_a_preset_says_that_it_knows_nothing_of_a_task(

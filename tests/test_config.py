@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 
 from resd import config
 from resd.config import CONF, Config, validate
+from resd.settings import VllmSettings
+from resd.train import train
 from resd.types import UserError
 
 ALGORITHMS = ("resd", "sdpo", "sdpo_ss", "grpo")
@@ -186,3 +188,15 @@ def test_another_model_under_the_settings_of_nano_is_announced(tiny_model: Path,
     assert config.laboratory(load("model.path=org/name", "model=qwen3_0_6b")) is None
     (continued / "config.json").write_text("{")
     assert config.laboratory(load(f"model.path={continued}")) is not None
+
+
+def test_a_number_of_processes_that_the_engine_cannot_use_is_refused_before_anything_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    values = {"name": "vllm", "pipelined": True, "dtype": "float32", "max_batch": 8, "tensor_parallel": 2}
+    engine = VllmSettings(**values, gpu_memory=0.5, kv_cache_gb=1, enforce_eager=False)
+    settings = load().model_copy(update={"engine": engine})
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(UserError, match=r"engine\.tensor_parallel=2 does not divide the 3 processes"):
+        train(settings)
+    assert engine.replicas(6) == 3

@@ -50,9 +50,11 @@ def test_a_sweep_goes_on_after_a_failure_and_gives_one_report(
     assert "update 1/1" in done.stdout  # one job at a time speaks here
     assert "1 of 2 jobs done" in done.stdout
     assert runs_of(sweep_dir) == ["01_jsd"]
+    assert not (sweep_dir / "00_nonsense").exists()
+    (sweep_dir / "02_killed").mkdir()
     assert "update 1/1" in (sweep_dir / "01_jsd.log").read_text()
     assert report([*map(str, sorted(sweep_dir.iterdir())), "--out", str(sweep_dir / "report.html")]) == 0
-    assert "00_nonsense" in capsys.readouterr().out.splitlines()[0]
+    assert "02_killed" in capsys.readouterr().out.splitlines()[0]
     page = (sweep_dir / "report.html").read_text()
     assert "jsd" in page
 
@@ -139,8 +141,10 @@ def test_devices_are_shared_out() -> None:
     ],
     ids=["value", "devices", "torchrun", "run_dir", "basic"],
 )
-def test_a_sweep_that_cannot_be(tmp_path: Path, overrides: list[str], rank: dict[str, str], says: str) -> None:
-    done = sweep(tmp_path, tmp_path, DIVERGENCES, *overrides, **rank)
+def test_a_sweep_that_cannot_be(
+    tiny_model: Path, tmp_path: Path, overrides: list[str], rank: dict[str, str], says: str
+) -> None:
+    done = sweep(tiny_model, tmp_path, DIVERGENCES, *overrides, **rank)
     assert done.returncode == 2
     assert done.stderr.startswith(says)
     assert len(done.stderr.splitlines()) == 1
@@ -171,7 +175,8 @@ def test_an_interrupted_sweep_leaves_nobody_behind(
         wait_until(lambda: not processes_of(tmp_path))
     else:
         assert process.returncode == 130
-        assert f"hydra.sweep.dir={tmp_path} continues" in said
+        assert "go on with: python -m resd.train --multirun hydra/launcher=torchrun" in said
+        assert said.strip().endswith(f"hydra.sweep.dir={tmp_path}")
     assert "Traceback" not in said
     assert not (tmp_path / "01_jsd.log").exists()
     assert not processes_of(tmp_path)

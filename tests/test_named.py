@@ -34,7 +34,7 @@ def test_a_module_and_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
             r"cannot be imported \(there is no file .*nowhere\.py\): write package\.module:f",
         ),
         ("mistake.py:check", r"cannot be imported \(NameError: name 'undefined_name' is not defined\)"),
-        ("grammar.py:check", r"cannot be imported \(SyntaxError: .*grammar\.py"),
+        ("grammar.py:check", r"cannot be imported \(.*grammar\.py, line 1: invalid syntax\): mend that line"),
         ("json.py:check", r"cannot be imported \(Python has another module json, rename the file\)"),
         ("right.py:other", r"cannot be imported \(.*no attribute 'other'\)"),
         ("right.py", r"cannot be imported"),

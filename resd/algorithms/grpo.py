@@ -43,10 +43,11 @@ def in_hindsight(field: str) -> Any:
 
 
 class Settings(AlgorithmSettings):
-    """`normalise_std` divides advantages by the group's standard deviation."""
+    """Group-relative policy optimisation."""
 
     name: Literal["grpo"]
     normalise_std: bool
+    """divide advantages by the group's standard deviation"""
     policy_gradient: PolicyGradientSettings
 
     _group = compared("group")

@@ -4,8 +4,8 @@ The student answers, the teacher scores every token of the answer after the very
 loss. `signal=divergence` moves the student by the objective's divergence; `signal=sampled` by a policy gradient whose
 advantage at each token is log q - log p of that token, which is the reverse KL seen through samples.
 
-    torchrun -m resd.train task=manufactoria algorithm=opd algorithm.teacher.path=RUN/best/model
-    torchrun -m resd.train task=manufactoria algorithm=opd algorithm.signal=sampled \
+    python -m resd.train task=manufactoria algorithm=opd algorithm.teacher.path=RUN/best/model
+    python -m resd.train task=manufactoria algorithm=opd algorithm.signal=sampled \
         algorithm.teacher.url=http://HOST:PORT/v1
 
 Differs from the published recipe: the advantage has no group-centred reward added. The vocabulary must be the
@@ -21,10 +21,11 @@ from resd.types import Observation, Problem, Sample
 
 
 class Settings(AlgorithmSettings):
-    """`signal`: what is read of the teacher."""
+    """On-policy distillation from an external teacher."""
 
     name: Literal["opd"]
     signal: Literal["divergence", "sampled"]
+    """a divergence from the teacher, or a policy gradient on the log-ratio of the sampled tokens"""
     teacher: TeacherSettings
     objective: ObjectiveSettings
     policy_gradient: PolicyGradientSettings

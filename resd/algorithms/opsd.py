@@ -5,7 +5,7 @@ it; the model itself, having read it, scores every token of the answer, and the 
 enters the loss. The text takes a `slot` of the teacher's prompt, which says what it is. A problem without text is
 counted and not tried. The control `privileged=other` gives each problem the text of another one, always the same.
 
-    torchrun -m resd.train task=manufactoria algorithm=opsd
+    python -m resd.train task=manufactoria algorithm=opsd
 
 Differs from the paper: the teacher does not write its own explanation of the reference first.
 """
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 
 
 class Settings(AlgorithmSettings):
-    """`first` so many tokens of a response count (null: all); `max_tokens` bounds the teacher's prompt."""
+    """Self-distillation from a teacher who reads privileged text."""
 
     name: Literal["opsd"]
     slot: Literal["solution", "demonstration", "hint"]
+    """what the teacher is told the privileged text is"""
     privileged: Literal["own", "other"]
+    """the problem's own text; other, a control: that of another problem"""
     first: Positive | None
+    """tokens of a response that count; null: all"""
     max_tokens: Positive
+    """tokens of the teacher's prompt"""
     objective: ObjectiveSettings
     teacher: TeacherSettings
 

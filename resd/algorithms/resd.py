@@ -39,13 +39,17 @@ class PlaybookSettings(Section):
     """Size and pruning of the playbook (paper Appendix D)."""
 
     max_entries: Positive
+    """how many it may have"""
     concise: Method
+    """which entries go first when there are more"""
     frequency: Positive
+    """updates between prunings"""
     trim_after_curation: bool
+    """whether it is cut to max_entries after each curation too"""
 
 
 class Settings(AlgorithmSettings):
-    """`writing` limits reflections, tags and curation; the switches are the paper's ablations (Table 3)."""
+    """Reflection-enhanced self-distillation; the switches of teacher_prompt are the paper's ablations (Table 3)."""
 
     name: Literal["resd"]
     objective: ObjectiveSettings
@@ -55,7 +59,9 @@ class Settings(AlgorithmSettings):
     writing: SamplingSettings
     success_weighting: SuccessWeighting
     tag_successes: bool
+    """whether a success says which entries helped"""
     distil_self_success: bool
+    """whether a success is distilled too, on its own answer"""
 
 
 class Algorithm(base.Algorithm[Settings]):

@@ -24,6 +24,7 @@ class Settings(resd.Settings):
 
     name: Literal["resd_fixed"]  # type: ignore[assignment]
     entries: Annotated[tuple[str, ...], Field(min_length=1)]
+    """the playbook from start to end: ["first rule","second rule"]"""
 
 
 class Silent(Curator):

@@ -23,14 +23,19 @@ if TYPE_CHECKING:
 
 
 class Settings(AlgorithmSettings):
-    """`mix`, `clip` and `decay` as above; `normalise_std` as in GRPO."""
+    """The reward's sign, the self-teacher's size."""
 
     name: Literal["rlsd"]
     context: algorithms.Inner
+    """whose teacher's prompt is used: algorithm@algorithm.context=resd or sdpo"""
     mix: Fraction
+    """share of the teacher's ratio in a token's advantage at the start"""
     clip: Annotated[float, Field(gt=0, lt=1)]
+    """how far that ratio may be from 1"""
     decay: Positive
+    """updates in which mix falls to 0"""
     normalise_std: bool
+    """divide advantages by the group's standard deviation"""
     policy_gradient: PolicyGradientSettings
     teacher: TeacherSettings
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Settings(AlgorithmSettings):
-    """`teacher_prompt` has the same switches as RESD's; a playbook or reflection never exists here."""
+    """The switches of teacher_prompt are RESD's; a playbook or reflection never exists here."""
 
     name: Literal["sdpo"]
     objective: ObjectiveSettings
@@ -31,6 +31,7 @@ class Settings(AlgorithmSettings):
     teacher_prompt: TeacherPromptSettings
     success_weighting: SuccessWeighting
     distil_self_success: bool
+    """whether a success is distilled too, on its own answer"""
 
 
 class Algorithm(base.Algorithm[Settings]):

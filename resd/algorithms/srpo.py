@@ -25,12 +25,15 @@ if TYPE_CHECKING:
 
 
 class Settings(AlgorithmSettings):
-    """`beta` is how much an unsure teacher loses; `normalise_std` as in GRPO."""
+    """GRPO for groups with both outcomes, distillation for the others."""
 
     name: Literal["srpo"]
     context: algorithms.Inner
+    """whose teacher's prompt is used: algorithm@algorithm.context=resd or sdpo"""
     beta: Annotated[float, Field(ge=0)]
+    """how much an unsure teacher loses"""
     normalise_std: bool
+    """divide advantages by the group's standard deviation"""
     objective: ObjectiveSettings
     policy_gradient: PolicyGradientSettings
     teacher: TeacherSettings

@@ -31,19 +31,24 @@ if TYPE_CHECKING:
 
 
 class When(Section):
-    """Shares of attempts and of groups, and a number of updates."""
+    """When the run goes over."""
 
     passed: Fraction
+    """share of attempts that must pass"""
     updates: Positive
+    """in so many updates in a row"""
     mixed: Fraction
+    """share of groups with both outcomes that the second algorithm needs in its first update"""
 
 
 class Settings(AlgorithmSettings):
-    """`objective`, `teacher` and `policy_gradient` serve both."""
+    """Two algorithms, one after the other; objective, teacher and policy_gradient serve both."""
 
     name: Literal["switch"]
     first: algorithms.Inner
+    """the algorithm while success is rare: algorithm@algorithm.first=NAME"""
     then: algorithms.Inner
+    """the algorithm when it is frequent: algorithm@algorithm.then=NAME"""
     when: When
     objective: ObjectiveSettings
     teacher: TeacherSettings

@@ -26,7 +26,7 @@ from torch import Tensor
 from resd import dist
 from resd.engine.base import Guidance, More
 from resd.settings import VllmSettings
-from resd.types import Completion, Request, UserError
+from resd.types import Completion, Request
 
 CPU_PREFILL = 4096  # tokens of prompts in one pass; vLLM's own default
 ANSWER_TOKENS = 2048  # what thinking leaves to an answer that has a schema, or half of all if they are fewer
@@ -45,12 +45,7 @@ class VllmEngine:
         device: str,
         guidance: Guidance = "from the start",
     ) -> None:
-        if dist.world() % settings.tensor_parallel:
-            raise UserError(
-                f"engine.tensor_parallel={settings.tensor_parallel} does not divide the {dist.world()} processes: "
-                "choose a divisor, or another --nproc-per-node"
-            )
-        self.replica, self.replicas = dist.rank() // settings.tensor_parallel, dist.world() // settings.tensor_parallel
+        self.replica, self.replicas = dist.rank() // settings.tensor_parallel, settings.replicas(dist.world())
         self.eos_ids = list(eos_ids)
         self.max_length = max_length
         self.guidance = guidance

@@ -1,6 +1,6 @@
 """Forgetting: what the student still can do on a second task, compared problem by problem with what it could before.
 
-    torchrun -m resd.train task=manufactoria forgetting.every=4 task@forgetting.task=ifeval
+    python -m resd.train task=manufactoria forgetting.every=4 task@forgetting.task=ifeval
 
 The second task (its test problems, plain prompts, the sampling of `evaluation`) is measured before the first update,
 every `every` updates and after the last one. Samples have the same seeds each time, and the difference to the first

@@ -10,9 +10,9 @@ their longest response. Not covered: verification, evaluation, pipelined reflect
 between nodes.
 """
 
-import argparse
 import json
 import statistics
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -23,6 +23,8 @@ from hydra import compose, initialize_config_dir
 from pydantic import TypeAdapter
 
 from resd import config as configuration
+from resd.arguments import Parser, several
+from resd.commandline import readable
 from resd.config import Config
 from resd.plan import GB, SIZE, Room, Shape, check, estimate, longest_prompt
 from resd.report.read import RunRecord, read_run
@@ -122,10 +124,11 @@ def seconds(shape: Shape, config: Config, ranks: int, lengths: Lengths, machine:
 
 
 def load(overrides: Sequence[str]) -> Config:
-    """The settings; vllm need not be installed to plan with it."""
+    """The settings; vllm need not be installed to plan with it. Raises UserError."""
+    words = readable(overrides, "config")
     with initialize_config_dir(str(configuration.CONF), version_base="1.3"):
-        composed = compose("config", list(overrides))
-        plain = compose("config", [override for override in overrides if not override.startswith("engine")])
+        composed = compose("config", words)
+        plain = compose("config", [word for word in words if not word.startswith("engine")])
     engine: Any = TypeAdapter(EngineSettings).validate_python(dict(composed.engine))
     return configuration.validate(plain).model_copy(update={"engine": engine})
 
@@ -213,63 +216,69 @@ def compare(folder: Path, ranks: int, machine: Machine) -> dict[str, Any]:
     }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m resd.plan", description="Time and memory of an update.", epilog="KEY=VALUE as for resd.train"
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status: 0, or 2 after one sentence on standard error."""
+    try:
+        _print_plans(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _print_plans(arguments: Sequence[str] | None) -> None:
+    parser = Parser(
+        prog="python -m resd.plan",
+        description="Time and memory of an update.",
+        epilog="KEY=VALUE as for resd.train, whose --help lists them",
     )
     parser.add_argument("--model", default="qwen3_4b_thinking", help="of conf/model, several with commas")
-    parser.add_argument("--processes", default="8", help="one a GPU, several numbers with commas")
-    parser.add_argument("--response", default="8000", help="average tokens of a response, several with commas")
-    parser.add_argument("--prompt", type=float, default=600)
-    parser.add_argument("--teacher-prompt", type=float, default=16000)
+    parser.add_argument(
+        "--processes", type=several(int), default=[8], help="one a GPU, several numbers with commas (default: 8)"
+    )
+    parser.add_argument(
+        "--response",
+        type=several(float),
+        default=[8000.0],
+        help="average tokens of a response, several with commas (default: 8000)",
+    )
+    parser.add_argument("--prompt", type=float, default=600, help="tokens of a problem's prompt (default: %(default)s)")
+    parser.add_argument(
+        "--teacher-prompt", type=float, default=16000, help="tokens of a teacher's prompt (default: %(default)s)"
+    )
     parser.add_argument("--written", type=float, default=3000, help="tokens of a reflection, thinking included")
-    parser.add_argument("--machine", choices=MACHINES, default="h200")
+    parser.add_argument("--machine", choices=MACHINES, default="h200", help="whose rates (default: %(default)s)")
     parser.add_argument("--memory-gb", type=float, help="of one device; default: the machine's")
     parser.add_argument("--host-gb", type=float, default=2000, help="main memory of one machine of up to 8 processes")
     parser.add_argument("--check", type=Path, metavar="RUN", help="compare with the run in this folder")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    chosen, overrides = parser.parse_known_args(arguments)
+    chosen, overrides = parser.parse(arguments)
     machine = MACHINES[chosen.machine]
     machine = replace(machine, memory_gb=chosen.memory_gb or machine.memory_gb)
-    try:
-        if chosen.check:
-            found = compare(chosen.check, int(chosen.processes), machine)
-            for name in found["foreseen_s"]:
-                print(
-                    f"{name:>10}: {found['foreseen_s'][name]:8.2f} s foreseen, {found['measured_s'][name]:.2f} measured"
-                )
-            least, most = found["foreseen_gb"]
-            print(f"    memory: {least:.2f} to {most:.2f} GB foreseen, {found['measured_gb']:.2f} measured")
-        else:
-            found = {"machine": asdict(machine), "plans": []}
-            for model, ranks, response in product(
-                *(getattr(chosen, k).split(",") for k in ("model", "processes", "response"))
-            ):
-                config = load([f"model={model}", *overrides])
-                lengths = Lengths(
-                    *(
-                        chosen.prompt,
-                        float(response),
-                        config.rollout.max_response,
-                        chosen.teacher_prompt,
-                        chosen.written,
-                    )
-                )
-                line = plan(config, int(ranks), lengths, machine, chosen.host_gb)
-                found["plans"].append(line)
-                times = "  ".join(f"{name} {value:.1f}" for name, value in line["seconds"].items())
-                print(
-                    f"{line['model']} on {ranks}, responses of {response}: {line['step_s']:.0f} s an update ({times})"
-                )
-                print(f"    {line['says']}")
-                if line["longest_prompt"]:
-                    print(f"    a row fits with a prompt (model.max_prompt) of up to {line['longest_prompt']:,} tokens")
-            print(f"rates of {chosen.machine}: {machine.source}")
-    except UserError as error:
-        parser.error(str(error))
+    if chosen.check:
+        found = compare(chosen.check, chosen.processes[0], machine)
+        for name in found["foreseen_s"]:
+            print(f"{name:>10}: {found['foreseen_s'][name]:8.2f} s foreseen, {found['measured_s'][name]:.2f} measured")
+        least, most = found["foreseen_gb"]
+        print(f"    memory: {least:.2f} to {most:.2f} GB foreseen, {found['measured_gb']:.2f} measured")
+    else:
+        found = {"machine": asdict(machine), "plans": []}
+        for model, ranks, response in product(chosen.model.split(","), chosen.processes, chosen.response):
+            config = load([f"model={model}", *overrides])
+            lengths = Lengths(
+                chosen.prompt, response, config.rollout.max_response, chosen.teacher_prompt, chosen.written
+            )
+            line = plan(config, ranks, lengths, machine, chosen.host_gb)
+            found["plans"].append(line)
+            times = "  ".join(f"{name} {value:.1f}" for name, value in line["seconds"].items())
+            print(f"{line['model']} on {ranks}, responses of {response:g}: {line['step_s']:.0f} s an update ({times})")
+            print(f"    {line['says']}")
+            if line["longest_prompt"]:
+                print(f"    a row fits with a prompt (model.max_prompt) of up to {line['longest_prompt']:,} tokens")
+        print(f"rates of {chosen.machine}: {machine.source}")
     if chosen.json:
         print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

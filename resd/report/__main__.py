@@ -1,10 +1,10 @@
 """`python -m resd.report RUN [RUN …] --out report.html`: one self-contained page about one or more runs."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from resd.arguments import Parser
 from resd.report.groups import group_runs
 from resd.report.html import write_report
 from resd.report.markdown import curves, scores
@@ -14,12 +14,16 @@ from resd.types import UserError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status: 0, or 2 with one sentence on standard error."""
-    parser = argparse.ArgumentParser(prog="python -m resd.report", description="One HTML file about training runs.")
+    parser = Parser(prog="python -m resd.report", description="One HTML file about training runs.")
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory; seeds of one method join")
     parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
     parser.add_argument("--title", default="resd report", help="heading of the page")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown too")
-    chosen = parser.parse_args(arguments)
+    try:
+        chosen, _ = parser.parse(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     runs = [path for path in chosen.runs if not path.exists() or (path / "metrics.jsonl").is_file()]
     left_out = [str(path) for path in chosen.runs if path not in runs and path.is_dir()]
     if runs and left_out:  # a job of a sweep that failed at once

@@ -1,7 +1,8 @@
 """Typed settings, one class a section of the configuration. Layer 0: pydantic only, no Hydra, no torch.
 
-A section is frozen and refuses unknown keys. Types and limits stand here, values in `conf/`, so that each value has one
-place. An algorithm adds its own keys by subclassing `AlgorithmSettings` in its file.
+A section is frozen and refuses unknown keys. Types, limits and meanings (the line under a field, which `--help` shows)
+stand here, values in `conf/`, so that each has one place. An algorithm adds its own keys by subclassing
+`AlgorithmSettings` in its file.
 """
 
 from resd.settings.base import ROOT, Fraction, Positive, Section, Url
@@ -21,6 +22,7 @@ from resd.settings.run import (
     EvaluationSettings,
     ForgettingSettings,
     HardwareSettings,
+    JudgeSettings,
     LibrarySettings,
     LoraSettings,
     LossSettings,
@@ -45,6 +47,7 @@ __all__ = [
     "ForgettingSettings",
     "Fraction",
     "HardwareSettings",
+    "JudgeSettings",
     "LibrarySettings",
     "LoraSettings",
     "LossSettings",

@@ -10,37 +10,48 @@ from resd.types import Problem
 
 
 class ObjectiveSettings(Section):
-    """The clipped f-divergence over top-k logits (paper Eq. 1; specs: ratio clip, support, tail bucket)."""
+    """The clipped f-divergence over top-k logits (paper Eq. 1)."""
 
     divergence: str
+    """which one: forward_kl, reverse_kl, jsd, or another that is registered"""
     alpha: Fraction
+    """weight of the teacher in the mixture of jsd"""
     top_k: Positive
+    """how many tokens of the vocabulary are compared at each position"""
     select: Literal["student", "teacher"]
+    """whose likeliest tokens these are"""
     support: Literal["tail", "renormalise", "full"]
+    """the other tokens: one more outcome (tail), left out (renormalise), or compared too (full)"""
     ratio_min: Annotated[float, Field(gt=0, lt=1)] | None
+    """floor of teacher over student probability; null: none"""
     ratio_max: Annotated[float, Field(gt=1)] | None
+    """ceiling of it; null: none"""
 
 
 class PolicyGradientSettings(Section):
     """The clipped surrogate of PPO; clips matter once `optimizer.mini_batches` exceeds 1."""
 
     clip_low: Annotated[float, Field(gt=0, lt=1)]
+    """how far a ratio may fall below 1"""
     clip_high: Annotated[float, Field(gt=0)]
+    """how far it may rise above 1"""
     dual_clip: Annotated[float, Field(gt=1)] | None
+    """bound of the ratio where the advantage is negative; null: none"""
 
 
 class TeacherSettings(Section):
-    """Weights that score: `frozen` the initial ones, `ema` a moving average in float32, `live` the student's own.
-
-    `external` are those of another model with the student's vocabulary: in the folder `path`, or served at the address
-    `url` under the name `model` (null: the first one there).
-    """
+    """Weights that score the student's tokens."""
 
     kind: Literal["frozen", "ema", "live", "external"]
+    """frozen: the first weights; ema: a moving average in float32; live: the student's own; external: another model"""
     rate: Fraction = 0.0
+    """share of the student that an ema takes over at each update"""
     path: Annotated[str, AfterValidator(shipped)] | None = None
+    """folder of an external teacher with the student's vocabulary"""
     url: Url | None = None
+    """address of an external teacher: http://HOST:PORT/v1"""
     model: str | None = None
+    """its name at the address; null: the first one there"""
 
     @model_validator(mode="after")
     def _whose(self) -> "TeacherSettings":
@@ -58,15 +69,20 @@ class SuccessWeighting(Section):
     """Success-rate rebalancing, paper Eq. 2."""
 
     enabled: bool
+    """whether the rarer outcome of a batch weighs more"""
     a: Annotated[float, Field(ge=0)]
+    """of Eq. 2: a success weighs (1 - success rate)^a"""
     b: Annotated[float, Field(ge=0)]
+    """of Eq. 2: a failure weighs (success rate)^b"""
 
 
 class AlgorithmSettings(Section):
-    """What every algorithm has. `name` is a module of `resd.algorithms`; `group` rollouts are drawn for each prompt."""
+    """What every algorithm has."""
 
     name: str
+    """a module of resd.algorithms"""
     group: Positive
+    """rollouts of each prompt"""
     objective: ObjectiveSettings | None = None
     policy_gradient: PolicyGradientSettings | None = None
     teacher: TeacherSettings | None = None
@@ -95,12 +111,19 @@ class AlgorithmSettings(Section):
 
 
 class TeacherPromptSettings(Section):
-    """What the teacher may read besides the problem, one switch a part, and how long its prompt may be in tokens."""
+    """What the teacher may read besides the problem."""
 
     playbook: bool
+    """whether the teacher reads the playbook"""
     previous_trial: bool
+    """whether it reads the failed attempt"""
     feedback: bool
+    """whether it reads what the verifier said"""
     reflection: bool
+    """whether it reads the reflection"""
     solution: bool
+    """whether it reads a solution, where one is known"""
     feedback_with_solution: bool
+    """whether it reads feedback beside a solution too"""
     max_tokens: Positive
+    """tokens of its prompt; a longer one is shortened part by part"""

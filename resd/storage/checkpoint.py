@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from transformers.core_model_loading import revert_weight_conversion
 
-from resd import dist, files
+from resd import again, dist, files
 from resd.learn.learner import Learner
 from resd.model.chat import Chat
 from resd.model.lora import weights
@@ -111,14 +111,14 @@ class Checkpoints:
                 raise
             told = (
                 f"the checkpoint of update {step} could not be written to {self.root} ({why}): make room or mend this; "
-                f"{self._kept()} and the same command with this run_dir=… goes on there"
+                f"{self._kept()} go on with: {again.command(self.run_dir)}"
             )
             self.say(f"{told}; stopping after this update")
             raise UserError(told) from error
 
     def _kept(self) -> str:
         whole = list(files.numbered(self.root))
-        return f"everything up to update {whole[-1]} is kept," if whole else "nothing was saved before it,"
+        return f"everything up to update {whole[-1]} is kept:" if whole else "nothing was saved before it:"
 
     def _prune(self, best: int | None) -> None:
         """Keep the latest ones, the best and the spared one."""

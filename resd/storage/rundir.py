@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resd import dist, files
+from resd import again, dist, files
 from resd.storage.lock import Lock
 from resd.types import UserError
 
@@ -142,5 +142,5 @@ class RunDir:
             kept = f"everything up to update {whole[-1]} is kept, and " if whole else ""
             raise UserError(
                 f"run_dir={self.path} cannot be written ({files.reason(error)}): make room or mend this; "
-                f"{kept}the same command with this run_dir goes on there"
+                f"{kept}go on with: {again.command(self.path)}"
             ) from error

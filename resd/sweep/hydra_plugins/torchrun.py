@@ -37,7 +37,8 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
 
-from resd.commandline import quoted
+from resd import again
+from resd.advice import quoted
 from resd.config import CONF
 from resd.settings import Positive, Section
 from resd.sweep.job import PATIENCE
@@ -112,7 +113,7 @@ class TorchrunLauncher(Launcher):
             try:
                 failed = sum(not done for done in pool.map(run, jobs))
             except KeyboardInterrupt:
-                print(f"\nstopped; the same command with hydra.sweep.dir={sweep_dir} continues", file=sys.stderr)
+                print(f"\nstopped; go on with: {again.sweep(sweep_dir)}", file=sys.stderr)
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._stop()
                 sys.exit(130)

@@ -1,0 +1,64 @@
+"""The folder that a command was told to write to: made before anything heavy, taken back if nothing comes of it."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from resd import again
+from resd.config import rank
+from resd.types import UserError
+
+LITTER = {
+    ".lock",
+    "config.yaml",
+    "tensorboard",
+    "checkpoints",
+    "attempts",
+    "evaluations",
+    "metrics.jsonl",
+}  # of a run at its start
+
+
+@contextmanager
+def made_for(folder: Path, name: str = "run_dir") -> Iterator[None]:
+    """Makes the directory, rank 0's, or says why it cannot be. One that this made goes again, with the folders made
+    for it, if the block fails before anything is worth keeping."""
+    made = _make(folder, name) if rank() == 0 else []
+    try:
+        yield
+    except BaseException:
+        if made and not _worth(folder):
+            again.forget()
+            with suppress(OSError):
+                shutil.rmtree(folder)
+                for path in made[1:]:
+                    path.rmdir()
+        raise
+
+
+def _worth(folder: Path) -> bool:
+    """Whether there is more in a directory than a run lays out before its first result."""
+    results = [
+        folder / "metrics.jsonl",
+        *folder.glob("checkpoints/*"),
+        *folder.glob("attempts/*"),
+        *folder.glob("evaluations/*"),
+    ]
+    return any(path.exists() and (path.is_dir() or path.stat().st_size > 0) for path in results) or any(
+        path.name not in LITTER for path in folder.glob("*")
+    )
+
+
+def _make(folder: Path, name: str) -> list[Path]:
+    """Make the directory that the setting `name` gives, or say why it cannot be; which folders were not there."""
+    try:
+        missing = [path for path in (folder, *folder.parents) if not path.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe_{os.getpid()}"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{name}={folder} cannot be written ({error.strerror}): choose another {name}") from None
+    return missing
