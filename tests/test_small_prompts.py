@@ -65,6 +65,12 @@ def test_the_example_shows_the_question_as_it_is_asked(role: Role) -> None:
     assert set(kinds[: len(asked.splitlines())]) - {"str-00001"} <= set(kinds[len(asked.splitlines()) :])
 
 
+def test_who_reflects_sees_no_rules() -> None:
+    """Half a billion parameters repeat a rule that is in sight, whatever the complaint."""
+    assert SMALL.reflect("PROBLEM", "RESPONSE", "FEEDBACK", "str-00001: A rule.") == "Complaint: FEEDBACK\n"
+    assert not any("Rules" in turn["content"] or "str-" in turn["content"] for turn in turns("small", "reflect"))
+
+
 def test_the_curator_is_shown_to_add_with_rules_and_without() -> None:
     """Half a billion parameters add nothing to an empty playbook if no example does."""
     asked, said = ([turn["content"] for turn in turns("small", "curate")][start::2] for start in (0, 1))
@@ -83,7 +89,7 @@ def test_the_other_styles_have_no_example() -> None:
 
 
 def test_reflection_reads_the_feedback_or_else_the_attempt() -> None:
-    assert SMALL.reflect("PROBLEM", "RESPONSE", "F", "R") == "Rules:\nR\nComplaint: F\n"
+    assert SMALL.reflect("PROBLEM", "RESPONSE", "F", "R") == "Complaint: F\n"
     assert "RESPONSE" in SMALL.reflect("PROBLEM", "RESPONSE", "")
 
 
