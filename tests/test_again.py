@@ -85,6 +85,21 @@ def test_a_failed_start_leaves_no_directory(
     assert run_dir.exists()
 
 
+def test_a_log_without_a_row_and_empty_folders_are_worth_nothing(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+
+    def fail() -> None:
+        with made_for(run_dir):
+            for folder in ("attempts", "evaluations", "checkpoints"):
+                (run_dir / folder).mkdir()
+            (run_dir / "metrics.jsonl").touch()
+            raise UserError("no")
+
+    with pytest.raises(UserError, match="no"):
+        fail()
+    assert not run_dir.exists()
+
+
 @pytest.mark.parametrize(
     ("result", "stays"),
     [

@@ -155,7 +155,8 @@ def test_an_evaluation_is_told_the_library(
     one = evaluated(tiny_model, tmp_path / "1", f"library={path}", "placement=before", "cap=1")
     assert len(plain) == len(one) == 2
     for without, with_it in zip(plain, one, strict=True):
-        before, _, after = with_it.partition(SPOKEN.splitlines()[0] + f"\n- {RULES[1]}\n\n")
+        before, rule, after = with_it.partition(SPOKEN.splitlines()[0] + f"\n- {RULES[1]}\n\n")
+        assert rule
         assert without == before + after
     for words, says in (
         (["placement=nowhere"], "placement=nowhere"),
