@@ -149,7 +149,6 @@ class Session:
         if self.learner:
             lr = self.config.optimizer.lr * self.lr_scale
             self.learner.settings = self.config.optimizer.model_copy(update={"lr": lr})
-            self.run.sync()
 
     def _go_back(self, start: Path) -> None:
         """To a checkpoint of this run, with a lower learning rate."""
@@ -161,6 +160,8 @@ class Session:
         self._take_up(resumed)
         self.log.rewind(resumed["step"])
         self._go_on(resumed)
+        if self.learner:
+            self.run.sync()
         for note in (f"going back to {start}, {self._rate()}", *self.directory.notes[told:]):
             self.log.say(f"[yellow]{escape(note)}[/]")
 
