@@ -36,7 +36,7 @@ from resd.envs import sets
 from resd.envs.columns import Columns
 from resd.envs.functions import from_row, text
 from resd.envs.judges import Judges
-from resd.envs.rows import Placed
+from resd.envs.rows import Placed, distinct
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -90,21 +90,16 @@ class Local:
         rows = [(place, self.columns(row, place)) for place, row in placed]
         numbered = [(f"{split}-{number}", place, row) for number, (place, row) in enumerate(rows, 1)]
         sides = self._sides(rows) if whole else [split] * len(rows)
-        problems: dict[str, Problem] = {}
-        for (default_id, place, row), side in zip(numbered, sides, strict=True):
-            if side == split:
-                problem = self._problem(row, place, default_id)
-                if problem.id in problems:
-                    raise UserError(f"{place}: the id {problem.id!r} occurs twice; every problem needs its own")
-                problems[problem.id] = problem
-        told = self.privileged is None or any(self.privileged in problem.cases[0] for problem in problems.values())
+        mine = (each for each, side in zip(numbered, sides, strict=True) if side == split)
+        problems = distinct((place, self._problem(row, place, default_id)) for default_id, place, row in mine)
+        told = self.privileged is None or any(self.privileged in problem.cases[0] for problem in problems)
         if problems and split == "train" and not told:
             raise UserError(
                 f"source={self.source!r}: no row has a column {self.privileged!r}, which `privileged` names"
             )
         if not problems:
             raise UserError(f'source={self.source!r} has no {split} problem: add rows with "split": "{split}"')
-        return list(problems.values())
+        return problems
 
     def _sides(self, rows: list[Placed]) -> list[str]:
         """For each row of a set that is not divided, "train", "test", or "" if it is neither."""

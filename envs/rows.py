@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from resd.task import Split
-from resd.types import UserError
+from resd.types import Problem, UserError
 
 Row = dict[str, Any]
 Placed = tuple[str, Row]
@@ -67,6 +67,16 @@ def read(path: Path) -> Iterator[Placed]:
         case ".csv" | ".tsv" as end:
             return _table(path, "\t" if end == ".tsv" else None)
     return _jsonl(path)
+
+
+def distinct(found: Iterable[tuple[str, Problem]]) -> list[Problem]:
+    """The problems of (place, problem). Raises UserError at the second one of an id."""
+    problems: dict[str, Problem] = {}
+    for place, problem in found:
+        if problem.id in problems:
+            raise UserError(f"{place}: the id {problem.id!r} occurs twice; every problem needs its own")
+        problems[problem.id] = problem
+    return list(problems.values())
 
 
 def library(source: str) -> Any:

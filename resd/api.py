@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from resd.report.read import read_jsonl, read_run
+from resd.report.rewards import scores
 from resd.task import Task, scalar
 from resd.types import UserError
 
@@ -63,8 +64,7 @@ class Result:
     def __repr__(self) -> str:
         lines = [f"run {self.run_dir}"]
         for step, metrics in self.evaluations.items():
-            scores = (f"{k.removeprefix('eval/per_')} {100 * v:.1f}%" for k, v in metrics.items() if "@" in k)
-            lines.append(f"test after update {step}  {'  '.join(scores)}")
+            lines.append(f"test after update {step}  {scores(metrics)}")
         lines.append(f"best {self.best.relative_to(self.run_dir)}" if self.best else "no checkpoint")
         return "\n".join(lines)
 
@@ -110,9 +110,9 @@ def evaluate(
 
     words = _words(task, overrides | {"checkpoint": checkpoint, "samples": samples, "out": out})
     composed = commandline.composed([*words], "evaluate")
-    told = library_of(composed)
+    telling = library_of(composed)
     settings, folder = settings_of(composed)
-    return judge(settings, folder, told, _own(task))
+    return judge(settings, folder, telling, _own(task))
 
 
 def _own(task: Task | str | None) -> Task | None:

@@ -52,8 +52,7 @@ def help_text(arguments: Sequence[str], config_name: str) -> str:
     options = _options(arguments, config_name)
     with _composing(options):
         name = options.config_name or config_name
-        words = [_override(options.overrides, i, False, name) for i in range(len(options.overrides))]
-        composed, _ = _compose([str(word.input_line) for word in words], name)
+        composed, _ = _compose(_lines(_overrides(options.overrides, False, name)), name)
         return manual("train" if config_name == "config" else config_name, composed)
 
 
@@ -67,24 +66,22 @@ def readable(arguments: Sequence[str], config_name: str) -> list[str]:
         flags.remove(word)
     with _composing(options):
         name = options.config_name or config_name
-        words = options.overrides
-        overrides = [_override(words, place, options.multirun, name) for place in range(len(words))]
+        overrides = _overrides(options.overrides, options.multirun, name)
         if options.multirun:
             composed, note = _try_sweep(overrides, name), None
             if config_name == "config" and "Torchrun" not in composed.hydra.launcher._target_:
                 _check_run_dirs(overrides)
         else:
-            composed, note = _compose([str(override.input_line) for override in overrides], name)
+            composed, note = _compose(_lines(overrides), name)
     if note and not options.cfg and rank() == 0:  # each job of a sweep says it
         print(note, flush=True)
-    return [_home(flag) for flag in flags] + [str(override.input_line) for override in overrides]
+    return [_home(flag) for flag in flags] + _lines(overrides)
 
 
 def composed(words: Sequence[str], config_name: str) -> DictConfig:
     """What these words make, in a process that goes on: nothing of Hydra is left in it. Raises UserError."""
     with _composing(_options([], config_name)):
-        overrides = [str(_override(words, place, False, config_name).input_line) for place in range(len(words))]
-        found, note = _compose(overrides, config_name)
+        found, note = _compose(_lines(_overrides(words, False, config_name)), config_name)
     if note and rank() == 0:
         print(note, flush=True)
     with open_dict(found):
@@ -119,6 +116,14 @@ def _options(arguments: Sequence[str], config_name: str) -> argparse.Namespace:
 
     parser.error = refuse  # type: ignore[method-assign]
     return parser.parse_intermixed_args(list(arguments))
+
+
+def _overrides(words: Sequence[str], multirun: bool, config_name: str) -> list[Override]:
+    return [_override(words, place, multirun, config_name) for place in range(len(words))]
+
+
+def _lines(overrides: Sequence[Override]) -> list[str]:
+    return [str(override.input_line) for override in overrides]
 
 
 def _override(words: Sequence[str], place: int, multirun: bool, config_name: str) -> Override:

@@ -13,8 +13,9 @@ Prints a table at a terminal, and one line of JSON into a pipe or a file; `out=F
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,7 +35,9 @@ from resd.folder import made_for
 from resd.settings import JudgeSettings, LibrarySettings
 from resd.task import Task
 from resd.train import check_world, guarded, load_task
-from resd.types import Problem, UserError
+from resd.types import Messages, Problem, UserError
+
+Telling = Callable[..., Callable[[Problem], Messages]]  # of a task's own way to ask, and the prompts of a model
 
 
 @hydra.main(config_path=str(configuration.CONF), config_name="evaluate", version_base="1.3")
@@ -43,9 +46,9 @@ def main(composed: DictConfig) -> None:
 
 
 def _evaluate(composed: DictConfig) -> None:
-    told = library_of(composed)
+    telling = library_of(composed)
     settings, out = settings_of(composed)
-    metrics = judge(settings, out, told)
+    metrics = judge(settings, out, telling)
     if configuration.rank() == 0:
         show(metrics)
 
@@ -62,11 +65,11 @@ def show(metrics: Mapping[str, float]) -> None:
     Console(highlight=False).print(table)
 
 
-def library_of(composed: DictConfig) -> LibrarySettings:
-    """What the model is told. Raises UserError."""
+def library_of(composed: DictConfig) -> Telling | None:
+    """How the model is told a library, if it is to be. Raises UserError, before anything heavy."""
     told = configuration.checked(LibrarySettings, {key: composed[key] for key in LibrarySettings.model_fields})
-    library.load(told)  # what cannot be read is said before anything else
-    return told
+    rules = library.load(told)
+    return None if rules is None else partial(library.told, library=rules, placement=told.placement)
 
 
 def settings_of(composed: DictConfig) -> tuple[Config, Path | None]:
@@ -111,9 +114,9 @@ def trained_settings(folder: Path) -> Any:
 
 
 def judge(
-    settings: Config, out: Path | None, told: LibrarySettings | None = None, own: Task | None = None
+    settings: Config, out: Path | None, telling: Telling | None = None, own: Task | None = None
 ) -> dict[str, float]:
-    """Metrics of `settings.model` on the test split, told what `told` names, of the task `own` if there is one;
+    """Metrics of `settings.model` on the test split, asked as `telling` has it, of the task `own` if there is one;
     attempts and metrics are written under `out`.
     """
     check_world(settings)
@@ -121,13 +124,12 @@ def judge(
     if out is not None and (out / "checkpoints").exists():
         raise UserError(f"out={out} is the directory of a training run: choose another out")
     with made_for(out, "out") if out is not None else nullcontext():
-        return _judged(settings, out, task, problems, told)
+        return _judged(settings, out, task, problems, telling)
 
 
 def _judged(
-    settings: Config, out: Path | None, task: Task, problems: Sequence[Problem], told: LibrarySettings | None
+    settings: Config, out: Path | None, task: Task, problems: Sequence[Problem], telling: Telling | None
 ) -> dict[str, float]:
-    rules = library.load(told) if told else None
     from resd import dist, files
     from resd.measure.evaluation import evaluate
     from resd.services import evaluation_session
@@ -136,7 +138,7 @@ def _judged(
         if out is not None and dist.first():
             files.cut(out / "metrics.jsonl", -1)
         with evaluation_session(settings, task, out) as run:
-            ask = library.told(task.prompt, rules, told.placement, run.prompts) if told and rules else task.prompt
+            ask = telling(task.prompt, prompts=run.prompts) if telling else task.prompt
             metrics, attempts = evaluate(run.speech, problems, settings.evaluation, run.sampling, ask)
             run.finish(attempts, {})
             run.speech.log.metrics(0, "eval", metrics)

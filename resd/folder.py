@@ -10,15 +10,7 @@ from resd import again
 from resd.config import rank
 from resd.types import UserError
 
-LITTER = {
-    ".lock",
-    "config.yaml",
-    "tensorboard",
-    "checkpoints",
-    "attempts",
-    "evaluations",
-    "metrics.jsonl",
-}  # of a run at its start
+LITTER = {".lock", "config.yaml", "tensorboard"}  # of a run without a result
 
 
 @contextmanager
@@ -39,16 +31,11 @@ def made_for(folder: Path, name: str = "run_dir") -> Iterator[None]:
 
 
 def _worth(folder: Path) -> bool:
-    """Whether there is more in a directory than a run lays out before its first result."""
-    results = [
-        folder / "metrics.jsonl",
-        *folder.glob("checkpoints/*"),
-        *folder.glob("attempts/*"),
-        *folder.glob("evaluations/*"),
-    ]
-    return any(path.exists() and (path.is_dir() or path.stat().st_size > 0) for path in results) or any(
-        path.name not in LITTER for path in folder.glob("*")
+    """Whether there is more in a directory than a run lays out before its first result: folders, and an empty log."""
+    files = (
+        path for path in folder.rglob("*") if not path.is_dir() and path.relative_to(folder).parts[0] not in LITTER
     )
+    return any(path.name != "metrics.jsonl" or path.stat().st_size > 0 for path in files)
 
 
 def _make(folder: Path, name: str) -> list[Path]:

@@ -1,7 +1,7 @@
 """A run that cannot learn does not end well: it is refused at the start, stopped, or told at the end.
 
-With `on_empty=warn` what would stop a run is only said. So does not a run whose engine samples from other weights than
-the learner's (`max_mismatch`). Whether it learns the right thing is not covered.
+With `on_empty=warn` what would stop a run is only said. A run whose engine samples from other weights than the learner
+has is stopped too (`max_mismatch`). Whether it learns the right thing is not covered.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Literal
 from rich.markup import escape
 
 from resd.context.render import split_problem
-from resd.observe.run import Run
+from resd.observe.run import APART, Run
 from resd.report.journal import Journal
 from resd.types import Messages, Observation, Problem, Sample, UserError
 
@@ -72,8 +72,7 @@ class Guard:
         if self.max_mismatch is not None and mismatch > self.max_mismatch:
             return (
                 f"engine and learner are {mismatch:.3g} nats a token apart in update {step}, more than "
-                f"max_mismatch={self.max_mismatch}: the engine has other weights, or computes this model differently; "
-                "try engine=transformers"
+                f"max_mismatch={self.max_mismatch}: {APART}"
             )
         return ""
 

@@ -14,11 +14,10 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any, get_args
 
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from resd import algorithms
+from resd import advice, algorithms
 from resd.config import CONF, Config
 from resd.settings import AlgorithmSettings, JudgeSettings, Section, TaskSettings
 
@@ -160,9 +159,8 @@ def _type(schema: Mapping[str, Any], classes: Mapping[str, Any]) -> str:
 
 def _groups(composed: DictConfig) -> Iterator[str]:
     chosen = composed.hydra.runtime.choices
-    for group in ("task", "algorithm", "model", "engine", "hardware", "preset", "sweep"):
-        there = GlobalHydra.instance().config_loader().get_group_options(group)
-        yield from _entry(f"{group}={chosen.get(group)}", " | ".join(there), 120)
+    for group in advice.GROUPS:
+        yield from _entry(f"{group}={chosen.get(group)}", " | ".join(advice.options(group)), 120)
 
 
 def _entry(left: str, right: str, width: int) -> list[str]:

@@ -67,6 +67,7 @@ def test_a_run_is_that_of_the_command_line_and_so_is_an_evaluation(
     assert result.best in [tmp_path / f"python/checkpoints/step_{step:06d}" for step in (1, 2)]
     assert result.playbook == (tmp_path / "words/playbook.md").read_text()
     assert "test after update 2  task/mean@2" in repr(result)
+    assert "reward" not in repr(result)  # which says no more than what passed
     said = evaluated(capfd, *echo, f"checkpoint={tmp_path}/python/checkpoints/step_000002", "samples=2")
     checkpoint = tmp_path / "python/checkpoints/step_000002"
     given = resd.evaluate(checkpoint, "custom", samples=2, **{"task.name": "verifier_tasks:Echo"})

@@ -43,16 +43,14 @@ def from_facts(id_: str, facts: Facts, level: str, ask: Ask) -> Problem:
 
 
 def _problems(found: Iterable[tuple[str, rows.Row]], ask: Ask) -> list[Problem]:
-    problems: dict[str, Problem] = {}
-    for place, row in found:
-        try:
-            problem = _problem(row, ask)
-        except (ValueError, TypeError, UserError) as mistake:
-            raise UserError(f"{place}: {mistake}") from None
-        if problem.id in problems:
-            raise UserError(f"{place}: the id {problem.id!r} occurs twice; every problem needs its own")
-        problems[problem.id] = problem
-    return list(problems.values())
+    return rows.distinct((place, _at(place, row, ask)) for place, row in found)
+
+
+def _at(place: str, row: rows.Row, ask: Ask) -> Problem:
+    try:
+        return _problem(row, ask)
+    except (ValueError, TypeError, UserError) as mistake:
+        raise UserError(f"{place}: {mistake}") from None
 
 
 def _problem(row: rows.Row, ask: Ask) -> Problem:

@@ -26,6 +26,8 @@ from resd.settings import ModelSettings, SamplingSettings, TeacherPromptSettings
 from resd.task import Task
 from resd.types import Attempt, Messages, Problem, Question, Request, Sample, Told, UserError
 
+APART = "the engine has other weights, or computes this model differently; try engine=transformers"
+
 Ask = Callable[[Attempt], Question | None]
 Prompt = Callable[[Problem], Messages]
 
@@ -216,8 +218,7 @@ class Run:
         tolerance = 1e-3 if self.learner.hardware.dtype == "float32" else 0.1
         if not gap <= tolerance:
             raise UserError(
-                f"engine and learner disagree by {gap:.3g} nats a token ({tolerance} would be rounding): "
-                "the engine has other weights, or computes this model differently; try engine=transformers"
+                f"engine and learner disagree by {gap:.3g} nats a token ({tolerance} would be rounding): {APART}"
             )
 
     def finish(self, attempts: Sequence[Attempt], metrics: Mapping[str, float]) -> dict[str, float]:

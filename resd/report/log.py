@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from resd import files
 from resd.report.pace import Pace
-from resd.report.rewards import graded, is_reward
+from resd.report.rewards import graded, is_reward, scores
 from resd.report.tracking import Tracking
 from resd.types import Attempt
 
@@ -96,11 +96,7 @@ class Log:
     def evaluation(self, step: int, values: Mapping[str, float]) -> None:
         """An evaluation's metrics, and one line of the console."""
         self.metrics(step, "eval", values)
-        told = {name: value for name, value in values.items() if "@" in name}
-        if not graded(values):
-            told = {name: value for name, value in told.items() if not is_reward(name)}
-        facts = "  ".join(f"{_short(name)} {100 * value:.1f}%" for name, value in told.items())
-        self.say(f"[bold]test after update {step}[/]  {escape(facts)}")
+        self.say(f"[bold]test after update {step}[/]  {escape(scores(values))}")
 
     def responses(self, step: int, attempts: Sequence[Attempt]) -> None:
         """What was said to some test problems, clipped for people, whole for trackers."""
@@ -177,8 +173,3 @@ def clip(text: str) -> list[str]:
 def printable(text: str) -> str:
     """What a model wrote can move no cursor."""
     return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _short(name: str) -> str:
-    """What the console calls a metric of an evaluation."""
-    return name.removeprefix("eval/" if name.startswith("eval/reward/") else "eval/per_")

@@ -21,6 +21,17 @@ def is_reward(name: str) -> bool:
     return _REWARD.fullmatch(name) is not None
 
 
+def scores(metrics: Mapping[str, float]) -> str:
+    """An evaluation in one line; the reward itself only where it says more than what passed."""
+    shown = [name for name in metrics if "@" in name and (graded(metrics) or not is_reward(name))]
+    return "  ".join(f"{_short(name)} {100 * metrics[name]:.1f}%" for name in shown)
+
+
+def _short(name: str) -> str:
+    """What the console calls a metric of an evaluation."""
+    return name.removeprefix("eval/" if name.startswith("eval/reward/") else "eval/per_")
+
+
 def graded(metrics: Mapping[str, Any]) -> bool:
     """Whether the rewards of one row of metrics are others than 1 for what passed and 0 for what failed."""
     return any(_differ(metrics, name, "per_task", 0.0) for name in metrics if is_reward(name))
