@@ -15,7 +15,7 @@ from resd.observe.run import APART, Run
 from resd.report.journal import Journal
 from resd.types import Messages, Observation, Problem, Sample, UserError
 
-PATIENCE = 2  # updates without a usable reflection
+PATIENCE = 2  # updates without a usable reflection, or without what else was asked
 
 
 class Guard:
@@ -58,15 +58,18 @@ class Guard:
         self.steps += math.isfinite(observed.metrics.get("grad_norm", 0.0)) and any(s.speaks for s in observed.samples)
         failed = [a for a in observed.attempts if not a.passed and a.parent is None]
         asked = self.journal.counts["reflect/invalid"] > 0 and bool(failed)
-        self.mute += asked and not any(a.reflection and a.reflection.text for a in failed)
+        unread = asked and not any(a.reflection and a.reflection.text for a in failed)
+        mute = "reflection" if unread else observed.mute
+        self.mute += bool(mute)
         losses = ", ".join(f"{events} x {name}" for name, events in self.journal.losses.items())
         step = self.journal.step
         if self.learns and losses and not any(_usable(sample) for sample in observed.samples):
             return self._say(f"update {step} has no sample to learn from ({losses})")
-        if asked and self.mute == PATIENCE:
+        if mute and self.mute == PATIENCE:
+            otherwise = "or use algorithm=sdpo" if mute == "reflection" else "or name an author who can"
             return self._say(
-                f"{PATIENCE} updates had no usable reflection, the last is {step} ({losses}): "
-                "look at attempts/ for what the model wrote, or use algorithm=sdpo"
+                f"{PATIENCE} updates had no usable {mute}, the last is {step} ({losses}): "
+                f"look at attempts/ for what the model wrote, {otherwise}"
             )
         mismatch = observed.metrics.get("mismatch_kl", 0.0)
         if self.max_mismatch is not None and mismatch > self.max_mismatch:

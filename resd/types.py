@@ -197,13 +197,15 @@ class Sample:
 class Observation:
     """What an algorithm saw in one update: verified attempts, samples to learn from, and metrics.
 
-    `stop` is a reason to end the run after this update, if there is one.
+    `stop` is a reason to end the run after this update, if there is one. `mute` names what was asked of a model and not
+    answered once in a usable way.
     """
 
     attempts: list[Attempt]
     samples: list[Sample]
     metrics: Mapping[str, float] = field(default_factory=dict)
     stop: str = ""
+    mute: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,15 @@ from resd.types import Attempt, Completion, Messages, Observation, Problem, Requ
 
 # A compact prompt ends with what is asked for, a small one has a line that begins with it; anything else is a problem.
 ROLES = {"write the lesson": "reflect", "tag the rules": "tag", "add new rules": "curate"}
-SMALL_ROLES = {"Complaint: ": "reflect", "Which rules does": "tag", "Lesson: ": "curate"}
+SMALL_ROLES = {
+    "Complaint: ": "reflect",
+    "Which rules does": "tag",
+    "Lesson: ": "curate",
+    "Summarise what the attempt did": "summarise",
+    "State at most": "compare",
+    "Change the rules so": "decide",
+    "Make one list of changes": "consolidate",
+}
 SAMPLING = SamplingSettings(max_prompt=1000, max_response=200, temperature=0.9, top_p=0.8)
 LOGPROB = -1.5
 

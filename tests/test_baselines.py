@@ -17,7 +17,7 @@ SCRIPT: dict[str, Line] = {
     "three": "right three",
     "four": "worse",
     "reflect": lambda text: f"lesson: about {text.partition('solve ')[2].split()[0]}",
-    "tag": "helpful: misc-00001",
+    "tag": "helpful: err-00001",
     "curate": "add err: check the end",
 }
 
@@ -124,9 +124,9 @@ def test_swapped_reflections_are_handed_to_the_failure_before(chat: Chat, tmp_pa
 
 def test_a_given_playbook_is_read_and_never_changed(chat: Chat, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"entries": ["first given", "second given"], "playbook__max_entries": 1}
-    lines: dict[str, Line] = {"reflect": "lesson: mine\nharmful: misc-00002"}
+    lines: dict[str, Line] = {"reflect": "lesson: mine\nharmful: err-00002"}
     world = World(tmp_path, chat, "resd_fixed", SCRIPT | lines, playbook__frequency=1, **settings)
-    rules = "misc-00001: first given\nmisc-00002: second given"
+    rules = "err-00001: first given\nerr-00002: second given"
     for step in (1, 2, 3):
         one, three = world.update("one", "three")
         assert world.teacher(one) == prompt("one", rules, "wrong", "one is not wrong", "mine")

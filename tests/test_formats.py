@@ -21,14 +21,32 @@ JSON_VALUES = st.recursive(
 ROUGHLY_LINES = st.lists(
     st.tuples(
         st.sampled_from(
-            ["lesson:", "helpful:", "harmful :", "Neutral:", "add err:", "add", "none", "<think>", "</think>", ""]
+            [
+                "lesson:",
+                "helpful:",
+                "harmful :",
+                "Neutral:",
+                "add err:",
+                "add",
+                "none",
+                "<think>",
+                "</think>",
+                "",
+                "rule:",
+                "add:",
+                "update",
+                "merge err-00001 err-00002:",
+                "delete",
+            ]
         ),
         st.sampled_from([" err-00001", " err-00001, str-00002", " x", "", ":", " \ud800", " none", "\x85y"]),
     ).map("".join)
 ).map("\n".join)
 ROUGHLY_JSON = st.one_of(
     JSON_VALUES.map(json.dumps),
-    st.lists(st.sampled_from([*'{}[]",:\\', "tags", "<think>", "</think>", "```json\n", "lesson", "1"])).map("".join),
+    st.lists(
+        st.sampled_from([*'{}[]",:\\', "tags", "rules", "changes", "<think>", "</think>", "```json\n", "lesson", "1"])
+    ).map("".join),
 )
 
 
@@ -45,9 +63,14 @@ def test_any_text_at_all_is_read(name: str, text: str, opened: bool) -> None:
     operations, invalid, repaired = form.parse_operations(text)
     assert invalid >= 0
     assert repaired in (0, 1)
-    for operation in operations:
-        assert 0 < len(operation.text) <= MAX_ENTRY_CHARS
-        operation.text.encode("utf-8")
+    rules, changes = form.parse_rules(text), form.parse_changes(text)
+    for answer, faults in [(rules.rules, rules.invalid), (changes.changes, changes.invalid)]:
+        assert answer is not None or faults > 0
+    texts = [*(o.text for o in operations), *(rules.rules or []), *(c.text for c in changes.changes or [] if c.text)]
+    for said in texts:
+        assert 0 < len(said) <= MAX_ENTRY_CHARS
+        said.encode("utf-8")
+    assert all(change.text or change.replaces for change in changes.changes or [])
 
 
 LONGEST = "do " + "y" * (MAX_ENTRY_CHARS - 3)
@@ -83,14 +106,14 @@ PROSE = "Mistake: m\nCause: c\nRemedy: r\nLesson: l"
         "{{not json}} and {{}} then {} and {{",
         '{{"reasoning": "an object without the wanted keys"}}\n{}',
         '{{"output": {}}}',
-        "<think>{{\"lesson\": \"thought\", \"tags\": []}}</think>{}",
-        "thinking {{\"tags\": 1}} </think> {}",
+        '<think>{{"lesson": "thought", "tags": []}}</think>{}',
+        'thinking {{"tags": 1}} </think> {}',
         '{{"lesson": 3, "tags": "todo"}}\n{}',
         '{}\n{{"lesson": null, "tags": "see above"}}',
         '{{"lesson": "an earlier one", "tags": []}}\n{}',
         'As asked ("{{" and "}}"): {}',
     ],
-)  # fmt: skip
+)
 def test_the_last_object_that_fits_is_meant(wrap: str) -> None:
     text = wrap.format(json.dumps(REFLECTION, indent=1))
     assert JSON.parse_reflection(text) == Reflection(PROSE, {"err-00001": "harmful"}, 0, 0)
@@ -282,6 +305,7 @@ def test_time_grows_with_length(piece: str) -> None:
         start = process_time()
         JSON.parse_reflection(text)
         JSON.parse_operations(text)
+        JSON.parse_changes(text)
         return process_time() - start
 
     assert seconds(200_000) < 40 * seconds(20_000) + 0.5  # quadratic: a hundred times
@@ -302,7 +326,7 @@ def bounded(schema: object) -> bool:
     return all(bounded(value) for value in schema) if isinstance(schema, list) else True
 
 
-@pytest.mark.parametrize("role", ["reflect", "tag", "curate"])
+@pytest.mark.parametrize("role", ["reflect", "tag", "curate", "compare", "decide", "consolidate"])
 def test_schemas_bound_every_string_array_and_object(role: str) -> None:
     schema = JSON.schema(role)  # type: ignore[arg-type]
     assert schema is not None
@@ -369,6 +393,10 @@ def test_instructions_speak_of_what_is_read(form: Format) -> None:
         "reflect": ["lesson", "helpful", "harmful", "neutral"],
         "tag": ["helpful", "harmful", "neutral"],
         "curate": ["add", "strategies", "others"],
+        "summarise": ["sentences"],
+        "compare": ["rule"],
+        "decide": ["add", "update", "merge", "delete"],
+        "consolidate": ["add", "update", "merge", "delete"],
     }.items():
         assert all(word in form.instructions(role) for word in words)  # type: ignore[arg-type]
         assert form.reminder(role)  # type: ignore[arg-type]

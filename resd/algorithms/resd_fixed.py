@@ -12,7 +12,7 @@ from pydantic import Field
 from resd.algorithms import resd
 from resd.context.concise import Removals
 from resd.context.curate import Curation, Curator
-from resd.context.playbook import Playbook
+from resd.context.playbook import UNNAMED, Playbook
 from resd.types import Attempt
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Algorithm(resd.Algorithm):
         super().__init__(run, settings)
         self.curator = Silent(self.writer, run.prompts)
         for entry in settings.entries:
-            self.playbook.add("others", entry, step=0)
+            self.playbook.add(UNNAMED, entry, step=0)
 
     def _remove(self, removals: Removals) -> None:
         pass

@@ -11,14 +11,21 @@ from typing import Any
 from resd.context.loose_json import MAX_CHARS, Found, LooseJson
 from resd.context.parts import (
     ID_INSIDE,
+    MAX_CHANGES,
     MAX_ENTRY_CHARS,
     MAX_OPERATIONS,
+    MAX_RULES,
     MAX_TAGS,
     SCHEMAS,
+    SUMMARY,
     AddPart,
+    ChangePart,
+    ChangesRead,
     Operation,
     OperationsRead,
     Role,
+    RulePart,
+    RulesRead,
     TagPart,
     Tags,
     TagsRead,
@@ -35,6 +42,13 @@ _FIELDS = {
     "lesson": "the rule that also helps on other problems",
 }
 _EXAMPLE_ENTRY = "the lesson"
+_EXAMPLE_RULE = "the rule"
+_CHANGES = f"""Answer with one JSON object and nothing else:
+{{"reason": "one or two sentences",
+"changes": [{{"type": "add, update, merge or delete", "ids": ["id of an entry"], "text": "{_EXAMPLE_RULE}"}}]}}
+add: a new text, no ids. update: one id and its new text. merge: the ids of several and one text for them. \
+delete: ids, an empty text. At most {MAX_CHANGES} changes, each text at most {MAX_ENTRY_CHARS} characters; the list \
+may be empty."""
 _JSON_INSTRUCTIONS: Mapping[Role, str] = {
     "reflect": f"""Answer with one JSON object and nothing else:
 {{{", ".join(f'"{name}": "{example}"' for name, example in _FIELDS.items())},
@@ -48,6 +62,12 @@ Tag only entries that mattered here; the list may be empty.""",
 "operations": [{{"type": "add", "section": "a section", "text": "{_EXAMPLE_ENTRY}"}}]}}
 Sections: {", ".join(SECTIONS)}. At most {MAX_OPERATIONS} operations, each text at most {MAX_ENTRY_CHARS} characters; \
 the list may be empty.""",
+    "summarise": SUMMARY,
+    "compare": f"""Answer with one JSON object and nothing else:
+{{"reason": "one or two sentences", "rules": ["{_EXAMPLE_RULE}"]}}
+Each rule at most {MAX_ENTRY_CHARS} characters; the list may be empty.""",
+    "decide": _CHANGES,
+    "consolidate": _CHANGES,
 }
 _RAW_JSON = re.compile(r"(?:```\w*\s*)?[{\[]")
 
@@ -61,6 +81,8 @@ class JsonFormat:
         self.thinking_opened = thinking_opened
 
     def schema(self, role: Role) -> dict[str, Any] | None:
+        if role not in SCHEMAS:
+            return None
         schema = SCHEMAS[role].model_json_schema()
         for part in (schema, *schema.get("$defs", {}).values()):  # what may be missing while reading must be written
             part["required"] = list(part["properties"])
@@ -70,6 +92,8 @@ class JsonFormat:
         return _JSON_INSTRUCTIONS[role]
 
     def reminder(self, role: Role) -> str:
+        if role not in SCHEMAS:
+            return SUMMARY
         keys = [f'"{key}"' for key in SCHEMAS[role].model_fields]
         return f"Answer with one JSON object that has the keys {', '.join(keys[:-1])} and {keys[-1]}, and nothing else."
 
@@ -102,6 +126,24 @@ class JsonFormat:
         operations = [Operation(add.type, add.section, add.text) for add in own]
         mended = found.repaired or any("type" not in add.model_fields_set for add in own)
         return OperationsRead(operations, invalid + len(adds) - len(own), int(mended))
+
+    def parse_rules(self, text: str) -> RulesRead:
+        found = _last(LooseJson(self._spoken(text, ["rules"]), ["rules"]).objects, "rules", list)
+        if found is None:
+            return RulesRead(None, 1)
+        items = [{"text": rule} for rule in found.value["rules"]]
+        parts, invalid = valid_items(items, RulePart, MAX_RULES)
+        own = [part.text for part in parts if part.text.strip(" .") != _EXAMPLE_RULE]
+        return RulesRead(own, invalid + len(parts) - len(own), int(found.repaired))
+
+    def parse_changes(self, text: str) -> ChangesRead:
+        found = _last(LooseJson(self._spoken(text, ["changes"]), ["changes"]).objects, "changes", list)
+        if found is None:
+            return ChangesRead(None, 1)
+        parts, invalid = valid_items(found.value["changes"], ChangePart, MAX_CHANGES)
+        own = [part.change for part in parts if part.text.strip(" .") != _EXAMPLE_RULE]
+        mended = found.repaired or any("ids" not in item for item in found.value["changes"] if isinstance(item, dict))
+        return ChangesRead(own, invalid + len(parts) - len(own), int(mended))
 
     def _spoken(self, text: str, wanted: Collection[str]) -> str:
         """The text without thinking. A think tag that a whole object merely mentions is no thinking."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
-from resd.context.playbook import Entry, Playbook
+from resd.context.playbook import UNNAMED, Entry, Playbook
 from resd.context.render import Prompts, split_problem
 from resd.settings import LibrarySettings
 from resd.types import Messages, Problem, UserError
@@ -49,7 +49,7 @@ def read(path: Path) -> Playbook:
         playbook = Playbook()
         for line in lines:
             if not line.startswith("#") and line.lstrip("-* "):
-                playbook.add("others", line.lstrip("-* "), step=0)
+                playbook.add(UNNAMED, line.lstrip("-* "), step=0)
     if not len(playbook):
         raise UserError(f"library={path} holds no entry: write a rule a line, or take the playbook.jsonl of a run")
     return playbook

@@ -1,12 +1,31 @@
 """One statement per line, for a model too small for JSON."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from resd.context.parts import ID, MAX_OPERATIONS, AddPart, Operation, OperationsRead, Role, Tags, TagsRead, entry_id
+from resd.context.parts import (
+    ID,
+    MAX_CHANGES,
+    MAX_OPERATIONS,
+    MAX_RULES,
+    SUMMARY,
+    AddPart,
+    Change,
+    ChangePart,
+    ChangesRead,
+    Operation,
+    OperationsRead,
+    PartT,
+    Role,
+    RulePart,
+    RulesRead,
+    Tags,
+    TagsRead,
+    entry_id,
+)
 from resd.context.playbook import SECTIONS
 from resd.thinking import strip_thinking
 from resd.types import Reflection, Tag
@@ -14,6 +33,12 @@ from resd.types import Reflection, Tag
 _TAG_LINES = """helpful: <ids of playbook entries>
 harmful: <ids of playbook entries>
 neutral: <ids of playbook entries>"""
+_CHANGE_LINES = f"""Answer with one line per change, or with the single word none:
+add: <rule>
+update <id>: <new text of the rule>
+merge <id> <id>: <one rule that says what these say>
+delete <id>
+At most {MAX_CHANGES} lines."""
 _LINES_INSTRUCTIONS: Mapping[Role, str] = {
     "reflect": f"""Answer in lines of these kinds, leaving out those that do not apply:
 lesson: <what went wrong, why, and the rule that helps next time>
@@ -23,18 +48,27 @@ lesson: <what went wrong, why, and the rule that helps next time>
     "curate": f"""Answer with one line per new entry, or with the single word none:
 add <section>: <lesson>
 Sections: {", ".join(SECTIONS)}. At most {MAX_OPERATIONS} lines.""",
+    "summarise": SUMMARY,
+    "compare": """Answer with one line per rule, or with the single word none:
+rule: <rule>""",
+    "decide": _CHANGE_LINES,
+    "consolidate": _CHANGE_LINES,
 }
 _LESSON = re.compile(r"lesson\s*:\s*(.*)", re.IGNORECASE)
 _TAG_LINE = re.compile(rf"({'|'.join(get_args(Tag))})\s*:\s*(.*)", re.IGNORECASE)
+ItemT = TypeVar("ItemT")
 _NONE = re.compile(r"none\.?", re.IGNORECASE)
 _ADD = re.compile(r"add\s+([^:]{1,40}):(.*)", re.IGNORECASE)
+_RULE = re.compile(r"rule\s*:\s*(.*)", re.IGNORECASE)
+_CHANGE = re.compile(r"(add|update|merge|delete)\b([^:]{0,2000})(?::(.*))?", re.IGNORECASE)
 
 
 class LinesFormat:
     """One statement per line, each readable on its own.
 
     Reflecting: `lesson: <text>` one or more times, `helpful: <id> <id>`, `harmful: <id>`, `neutral: <id>`.
-    Tagging: the same without lessons. Curating: `add <section>: <text>` lines, or the single line `none`.
+    Tagging: the same without lessons. Curating: `add <section>: <text>` lines, or the single line `none`. Comparing:
+    `rule: <text>`. Deciding: `add: <text>`, `update <id>: <text>`, `merge <id> <id>: <text>`, `delete <id>`.
     """
 
     name = "lines"
@@ -49,7 +83,11 @@ class LinesFormat:
         return _LINES_INSTRUCTIONS[role]
 
     def reminder(self, role: Role) -> str:
-        return "Answer in lines of the kinds described at the beginning, and nothing else."
+        return (
+            SUMMARY
+            if role == "summarise"
+            else "Answer in lines of the kinds described at the beginning, and nothing else."
+        )
 
     def parse_reflection(self, text: str) -> Reflection:
         """The text is the output without markers and tag lines, one lesson per line. No lesson counts as one fault."""
@@ -64,20 +102,31 @@ class LinesFormat:
         return TagsRead(tags, invalid + len(others))
 
     def parse_operations(self, text: str) -> OperationsRead:
-        operations: list[Operation] = []
-        read = invalid = 0
+        operations, _, invalid = self._items(text, _operation, MAX_OPERATIONS)
+        return OperationsRead(operations, invalid)
+
+    def parse_rules(self, text: str) -> RulesRead:
+        rules, read, invalid = self._items(text, _rule, MAX_RULES)
+        return RulesRead(rules if read else None, invalid)
+
+    def parse_changes(self, text: str) -> ChangesRead:
+        changes, read, invalid = self._items(text, _change, MAX_CHANGES)
+        return ChangesRead(changes if read else None, invalid)
+
+    def _items(self, text: str, read: Callable[[str], ItemT | None], limit: int) -> tuple[list[ItemT], bool, int]:
+        """What lines say, whether that is an answer (none is one), and how many lines say nothing; silence is one."""
+        items: list[ItemT] = []
+        invalid, answered = 0, False
         for line in self._lines(text):
-            read += 1
-            found = _ADD.fullmatch(line)
-            try:
-                add = AddPart(type="add", section=found[1].strip(), text=found[2]) if found else None
-            except ValidationError:
-                add = None
-            if add and len(operations) < MAX_OPERATIONS:
-                operations.append(Operation(add.type, add.section, add.text))
-            elif _NONE.fullmatch(line) is None:
+            item = read(line)
+            if item is not None and len(items) < limit:
+                items.append(item)
+            elif _NONE.fullmatch(line):
+                answered = True
+            else:
                 invalid += 1
-        return OperationsRead(operations, invalid if read else 1)
+        answered = answered or bool(items)
+        return items, answered, invalid + (not answered and not invalid)
 
     def _lines(self, text: str) -> Iterator[str]:
         lines = (line.strip() for line in strip_thinking(text, self.thinking_opened).splitlines())
@@ -97,6 +146,34 @@ class LinesFormat:
             invalid += len(ids) - len(good)
             tags |= {id: _tag_named(found[1]) for id in good}
         return tags, others, invalid
+
+
+def _operation(line: str) -> Operation | None:
+    found = _ADD.fullmatch(line)
+    add = _valid(AddPart, section=found[1].strip(), text=found[2]) if found else None
+    return Operation(add.type, add.section, add.text) if add else None
+
+
+def _rule(line: str) -> str | None:
+    found = _RULE.fullmatch(line)
+    rule = _valid(RulePart, text=found[1]) if found else None
+    return rule.text if rule else None
+
+
+def _change(line: str) -> Change | None:
+    found = _CHANGE.fullmatch(line)
+    if not found:
+        return None
+    ids = [entry_id(word) for word in re.split(r"[\s,]+", found[2]) if word]
+    part = _valid(ChangePart, type=found[1], ids=ids, text=found[3] or "")
+    return part.change if part else None
+
+
+def _valid(kind: type[PartT], **values: Any) -> PartT | None:
+    try:
+        return kind(**values)
+    except ValidationError:
+        return None
 
 
 def _tag_named(word: str) -> Tag:

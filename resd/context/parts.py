@@ -1,17 +1,19 @@
-"""What reflections, tags and playbook operations consist of, and what a format of writing them is."""
+"""What reflections, tags and changes of a playbook or a library consist of, and what a format of writing them is."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple, Protocol, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from resd.context.playbook import SECTIONS, one_line
 from resd.types import Reflection, Tag
 
-Role = Literal["reflect", "tag", "curate"]
-ROLES: tuple[Role, ...] = get_args(Role)
+Stage = Literal["summarise", "compare", "decide", "consolidate"]
+Role = Literal["reflect", "tag", "curate"] | Stage
+ROLES: tuple[Role, ...] = get_args(get_args(Role)[0])
+STAGES: tuple[Stage, ...] = get_args(Stage)
 Tags = dict[str, Tag]
 
 MIN_ENTRY_WORDS = 2
@@ -19,6 +21,9 @@ MAX_ENTRY_CHARS = 600
 MAX_STRING_CHARS = 1500
 MAX_OPERATIONS = 8
 MAX_TAGS = 64
+MAX_RULES = 8
+MAX_CHANGES = 32
+SUMMARY = "Answer in at most five sentences of plain text."
 ID = re.compile(r"[a-z]{2,5}-[0-9]{5,9}")
 ID_INSIDE = re.compile(rf"(?<![\w-]){ID.pattern}(?![\w-])")
 
@@ -49,6 +54,39 @@ class OperationsRead(NamedTuple):
     repaired: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A text in the place of entries: of none (it is added), of one, of several (they are merged). No text: deleted."""
+
+    text: str
+    replaces: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        if not self.text:
+            return "delete"
+        return ("add", "update", "merge")[min(len(self.replaces), 2)]
+
+    def __str__(self) -> str:
+        return " ".join([self.kind, *self.replaces]) + (f": {self.text}" if self.text else "")
+
+
+class RulesRead(NamedTuple):
+    """Rules in order, None if nothing could be read; unusable parts; whether slips were mended."""
+
+    rules: list[str] | None
+    invalid: int = 0
+    repaired: int = 0
+
+
+class ChangesRead(NamedTuple):
+    """Changes in order, None if nothing could be read; unusable parts; whether slips were mended."""
+
+    changes: list[Change] | None
+    invalid: int = 0
+    repaired: int = 0
+
+
 class Format(Protocol):
     """One way of writing. `thinking_opened`: the chat template ends in a start-of-think tag (see `strip_thinking`)."""
 
@@ -70,6 +108,10 @@ class Format(Protocol):
     def parse_tags(self, text: str) -> TagsRead: ...
 
     def parse_operations(self, text: str) -> OperationsRead: ...
+
+    def parse_rules(self, text: str) -> RulesRead: ...
+
+    def parse_changes(self, text: str) -> ChangesRead: ...
 
 
 def entry_id(text: Any) -> Any:
@@ -102,12 +144,53 @@ class TagPart(Part):
     tag: Annotated[Tag, BeforeValidator(_lower)]
 
 
+_Entry = Annotated[
+    str, BeforeValidator(_one_line), Field(min_length=1, max_length=MAX_ENTRY_CHARS), AfterValidator(_lesson)
+]
+
+
 class AddPart(Part):
     type: Annotated[Literal["add"], BeforeValidator(_lower)] = "add"
     section: Annotated[str, Field(json_schema_extra={"enum": list(SECTIONS)})]
-    text: Annotated[
-        str, BeforeValidator(_one_line), Field(min_length=1, max_length=MAX_ENTRY_CHARS), AfterValidator(_lesson)
-    ]
+    text: _Entry
+
+
+class RulePart(Part):
+    text: _Entry
+
+
+class ChangePart(Part):
+    """`text` is empty where entries are deleted, `ids` where one is added."""
+
+    type: Annotated[Literal["add", "update", "merge", "delete"], BeforeValidator(_lower)]
+    ids: Annotated[list[Annotated[str, BeforeValidator(entry_id), Field(max_length=16)]], Field(max_length=MAX_TAGS)]
+    text: Annotated[str, BeforeValidator(_one_line), Field(max_length=MAX_ENTRY_CHARS)] = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_id(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "ids" not in value:
+            id = value.get("id")
+            return {**value, "ids": [] if id is None else [id]}
+        return value
+
+    @model_validator(mode="after")
+    def _whole(self) -> "ChangePart":
+        least, most = {"add": (0, MAX_TAGS), "update": (1, 1), "merge": (2, MAX_TAGS), "delete": (1, MAX_TAGS)}[
+            self.type
+        ]
+        if not least <= len(set(self.ids)) <= most or not all(
+            ID.fullmatch(id) for id in self.ids if self.type != "add"
+        ):
+            raise ValueError("not the entries that such a change replaces")
+        if self.type != "delete":
+            _lesson(self.text)
+        return self
+
+    @property
+    def change(self) -> Change:
+        text = "" if self.type == "delete" else self.text
+        return Change(text, () if self.type == "add" else tuple(dict.fromkeys(self.ids)))
 
 
 _String = Annotated[str, Field(max_length=MAX_STRING_CHARS)]
@@ -131,7 +214,25 @@ class _Curate(Part):
     operations: Annotated[list[AddPart], Field(max_length=MAX_OPERATIONS)]
 
 
-SCHEMAS: Mapping[Role, type[Part]] = {"reflect": _Reflect, "tag": _TagEntries, "curate": _Curate}
+class _Compare(Part):
+    reason: _String
+    rules: Annotated[list[_Entry], Field(max_length=MAX_RULES)]
+
+
+class _Change(Part):
+    reason: _String
+    changes: Annotated[list[ChangePart], Field(max_length=MAX_CHANGES)]
+
+
+# A summary has none: any text is one.
+SCHEMAS: Mapping[Role, type[Part]] = {
+    "reflect": _Reflect,
+    "tag": _TagEntries,
+    "curate": _Curate,
+    "compare": _Compare,
+    "decide": _Change,
+    "consolidate": _Change,
+}
 PartT = TypeVar("PartT", bound=Part)
 
 

@@ -22,6 +22,7 @@ SECTIONS: Mapping[str, str] = {
     "context_clues": "ctx",
     "others": "misc",
 }
+UNNAMED = "common_mistakes"  # for rules whose section nobody says: no other was in a playbook that nano learned from
 # Models name a section freely ("Problem-solving heuristics", "mistakes to avoid"): the first telling word decides.
 _TELLING_WORDS: Mapping[str, str] = {
     "strateg": "strategies",

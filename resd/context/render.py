@@ -2,7 +2,8 @@
 
 `full` is for real models and tells them everything, each part between tags that its content cannot close; `small` is
 for real models of less than a billion parameters, to which the turns of an example say more than instructions;
-`compact` is for a model of a few million parameters that was pretrained on exactly these texts. What many prompts of
+`compact` is for a model of a few million parameters that was pretrained on exactly these texts; what it was not
+pretrained on it is asked as `small` models are. What many prompts of
 one step share (instructions, playbook) comes first, so that an engine's prefix cache serves it. Optional parts are left
 out, with what announces them, when they are empty.
 
@@ -20,10 +21,11 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from resd.context.formats import JsonFormat, LinesFormat
-from resd.context.parts import ROLES, Format, OperationsRead, Role
+from resd.context.parts import ROLES, Format, OperationsRead, Role, Stage
 from resd.context.playbook import Style, same_words
 from resd.types import Messages, Question, Reflection, UserError
 
+PROMPTS = Path(__file__).parent / "prompts"
 TURN = 16  # tokens that a chat template adds to a turn, at most
 _TURN = re.compile(r"^== (user|assistant)\n", re.MULTILINE)
 
@@ -31,7 +33,7 @@ _TURN = re.compile(r"^== (user|assistant)\n", re.MULTILINE)
 @cache
 def _environment(style: Style) -> Environment:
     return Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "prompts" / style),
+        loader=FileSystemLoader([PROMPTS / style, *([PROMPTS / "small"] if style == "compact" else [])]),
         undefined=StrictUndefined,
         autoescape=False,
         trim_blocks=True,
@@ -42,7 +44,7 @@ def _environment(style: Style) -> Environment:
 @cache
 def turns(style: Style, role: str) -> Messages:
     """The turns of the example that come before a question; none for a style without."""
-    path = Path(__file__).parent / "prompts" / style / f"{role}_turns.j2"
+    path = PROMPTS / style / f"{role}_turns.j2"
     pieces = _TURN.split(path.read_text(encoding="utf-8")) if path.is_file() else [""]
     return [{"role": who, "content": text.strip()} for who, text in zip(pieces[1::2], pieces[2::2], strict=True)]
 
@@ -98,6 +100,10 @@ class Prompts:
         """Asks for entries to add. The curator sees neither the response nor its feedback."""
         slots = {"playbook": playbook, "statistics": statistics, "earlier": earlier, "problem": problem}
         return self._render("curate", {**slots, "reflection": reflection})
+
+    def stage(self, role: Stage, slots: Mapping[str, str]) -> str:
+        """One of the four questions of Training-Free GRPO (`resd.context.contrast`)."""
+        return self._render(role, slots)
 
     def question(self, role: Role, key: str, text: str, truncated: bool = False) -> Question:
         """A rendered prompt as one user message after those of the example, with what the format enforces."""

@@ -11,28 +11,37 @@ from rich.markup import escape
 
 from resd.report.log import Log
 
+# What is written, and which parts of it may be unusable.
+_WRITTEN: Mapping[str, tuple[str, str, str]] = {
+    "reflect": ("reflection", "reflections", "unusable reflections or parts of them"),
+    "tag": ("tags", "tags", "unusable tags"),
+    "curate": ("curation", "curations", "unusable changes to the playbook"),
+    "summarise": ("summaries", "summaries", "summaries that say nothing"),
+    "compare": ("comparison", "comparisons", "unusable comparisons or rules of them"),
+    "decide": ("decision", "decisions", "unusable decisions or changes of them"),
+    "consolidate": ("consolidation", "consolidations", "unusable lists of changes or parts of them"),
+}
 LOSSES: Mapping[str, str] = {
     "rollout/lost": "prompts beyond rollout.max_prompt, not tried",
     "verify/lost": "answers without a verdict, left out",
     "teacher/too_long": "problems that do not fit into the teacher's prompt, left out",
     "teacher/truncated": "teacher prompts shortened to fit",
     "teacher/lost": "samples without an answer from the teacher, left out",
-    "reflect/too_long": "prompts for reflection beyond model.max_prompt, not asked",
-    "tag/too_long": "prompts for tags beyond model.max_prompt, not asked",
-    "curate/too_long": "prompts for curation beyond model.max_prompt, not asked",
-    "reflect/invalid": "unusable reflections or parts of them",
-    "tag/invalid": "unusable tags",
-    "curate/invalid": "unusable changes to the playbook",
-    "reflect/truncated": "prompts for reflection shortened to fit",
-    "tag/truncated": "prompts for tags shortened to fit",
-    "curate/truncated": "prompts for curation shortened to fit",
-    "reflect/thinking_cut": "reflections cut inside their thinking",
-    "tag/thinking_cut": "tags cut inside their thinking",
-    "curate/thinking_cut": "curations cut inside their thinking",
-    "reflect/lost": "reflections that the author did not write",
-    "tag/lost": "tags that the author did not write",
-    "curate/lost": "curations that the author did not write",
     "update/not_finite": "optimizer steps skipped for a gradient that is not finite",
+    "library/refused_unknown": "changes of rules that are not there, not made",
+    "library/refused_cap": "changes beyond algorithm.cap, not made",
+    "library/refused_floor": "changes that algorithm.floor forbids, not made",
+    **{
+        f"{role}/{fault}": meaning
+        for role, (one, many, unusable) in _WRITTEN.items()
+        for fault, meaning in {
+            "too_long": f"prompts for {one} beyond model.max_prompt, not asked",
+            "invalid": unusable,
+            "truncated": f"prompts for {one} shortened to fit",
+            "thinking_cut": f"{many} cut inside their thinking",
+            "lost": f"{many} that the author did not write",
+        }.items()
+    },
 }
 
 

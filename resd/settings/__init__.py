@@ -5,7 +5,7 @@ stand here, values in `conf/`, so that each has one place. An algorithm adds its
 `AlgorithmSettings` in its file.
 """
 
-from resd.settings.base import ROOT, Fraction, Positive, Section, Url
+from resd.settings.base import ROOT, Fraction, Placement, Positive, Section, Url
 from resd.settings.method import (
     AlgorithmSettings,
     ObjectiveSettings,
@@ -54,6 +54,7 @@ __all__ = [
     "ModelSettings",
     "ObjectiveSettings",
     "OptimizerSettings",
+    "Placement",
     "PolicyGradientSettings",
     "Positive",
     "RemoteSettings",

@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -25,6 +25,7 @@ def _address(url: str) -> str:
 Url = Annotated[str, AfterValidator(_address)]
 Positive = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Placement = Literal["template", "system", "before", "after", "turn"]
 
 
 class Section(BaseModel):

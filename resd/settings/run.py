@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from resd.settings.base import Fraction, Positive, Section, Url, shipped
+from resd.settings.base import Fraction, Placement, Positive, Section, Url, shipped
 from resd.types import UserError
 
 
@@ -286,7 +286,7 @@ class LibrarySettings(Section):
 
     library: str | None
     """rules that the model is told: the playbook.jsonl of a run, or a text file of one a line; null: none"""
-    placement: Literal["template", "system", "before", "after", "turn"]
+    placement: Placement
     """where they stand; template: as the model's own teacher reads them, before and after the problem"""
     cap: Positive | None
     """only so many of them, those judged best; null: all"""

@@ -1,0 +1,210 @@
+"""Training-Free GRPO: what is asked of whom, what changes the library, and what the student reads afterwards."""
+
+import json
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from scripted import Line, World, model_settings
+from stand_in import Server, serve
+from test_train import metrics, of_kind
+
+from resd.config import CONF, validate
+from resd.context.library import read
+from resd.model.chat import Chat
+from resd.train import train
+from resd.types import Attempt, UserError
+
+SAYS: dict[str, Line] = {
+    "two": "right two",
+    "summarise": lambda text: "it was right" if "which passed" in text else "it was wrong",
+    "compare": "rule: be right\nrule: be brief and right",
+    "decide": "add: be right always",
+    "consolidate": "add: be right always",
+}
+
+
+@pytest.fixture(scope="module")
+def chat(tiny_model: Path) -> Chat:
+    return Chat(model_settings(str(tiny_model)))
+
+
+class Untrained(World):
+    def update(self, *ids: str) -> list[Attempt]:
+        self.run.learned = []
+        return super().update(*ids)
+
+    @property
+    def rules(self) -> list[str]:
+        return [entry["text"] for entry in self.algorithm.state()["playbook"]["entries"]]
+
+
+def world(folder: Path, chat: Chat, script: dict[str, Line] | None = None, **changes: Any) -> Untrained:
+    answers = cycle(["right one", "wrong"])
+    one: dict[str, Line] = {"one": lambda text: next(answers)}
+    settings: dict[str, Any] = {"group": 2, "placement": "before", **changes}
+    return Untrained(folder, chat, "training_free_grpo", {**SAYS, **one, **(script or {})}, **settings)
+
+
+def test_a_contrast_becomes_a_rule_that_the_student_reads(chat: Chat, tmp_path: Path) -> None:
+    it = world(tmp_path, chat)
+    attempts = it.update("one", "two")
+    assert [a.passed for a in attempts] == [True, False, True, True]
+    assert "Rules learned" not in it.asked("try")[0]
+    # Of problem two all passed: nothing to compare.
+    assert len(it.asked("summarise")) == 2
+    assert "solve one" in it.asked("summarise")[0]
+    assert "which failed: wrong\nFeedback: one is not wrong" in it.asked("summarise")[1]
+    (compared,) = it.asked("compare")
+    assert "Attempt 1, which passed: it was right\nAttempt 2, which failed: it was wrong\nState at most 2" in compared
+    (decided,) = it.asked("decide")
+    assert "Learned:\n- be right\n- be brief and right\n" in decided
+    assert "Rules so far" not in decided
+    assert "Proposed changes:\n1 x add: be right always\n" in it.asked("consolidate")[0]
+    assert it.rules == ["be right always"]
+    assert it.observation.samples == []
+    assert it.metrics["library/groups"] == 1
+    assert it.metrics["playbook/size"] == 1
+
+    it.update("one")
+    assert it.asked("try")[0].startswith(
+        "Rules learned from earlier problems; apply those that fit:\n- be right always"
+    )
+    assert it.asked("try")[0].endswith("solve one")
+    assert "Problem: solve one\n" in it.asked("summarise")[0]  # the task's words, without the rules
+
+
+def test_what_one_problem_decides_is_counted_for_all(chat: Chat, tmp_path: Path) -> None:
+    it = world(tmp_path, chat, {"two": ["wrong", "right two"]})
+    it.update("one", "two")
+    assert len(it.asked("decide")) == 2
+    assert "2 x add: be right always" in it.asked("consolidate")[0]
+
+
+def test_only_some_groups_are_compared(chat: Chat, tmp_path: Path) -> None:
+    script: dict[str, Line] = {"one": "wrong", "two": "right", "three": ["half", "wrong"]}
+    for groups, compared in [("mixed", {"three"}), ("failed", {"one", "three"}), ("all", {"one", "two", "three"})]:
+        it = world(tmp_path / groups, chat, script | {"compare": "none"}, groups=groups)
+        (tmp_path / groups).mkdir()
+        it.engine.script["three"] = ["half", "wrong"]
+        it.update("one", "two", "three")
+        assert {text.partition("solve ")[2].split()[0] for text in it.asked("compare")} == compared
+        assert it.asked("decide") == [] == it.asked("consolidate")
+        assert it.rules == []
+    assert "failed with a reward of 0.5" in it.asked("compare")[2]
+
+
+def test_rules_are_changed_within_bounds(chat: Chat, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.txt"
+    rules.write_text("never be late\nalways be polite\n")
+    said = (
+        "update err-00001: be there early\nmerge err-00001 err-00002: be polite and there early\n"
+        "delete err-00009\nadd: always be polite\nadd: keep it short\nadd: keep it dry"
+    )
+    it = world(tmp_path, chat, {"consolidate": said}, library=str(rules), cap=3, floor=0.5)
+    assert it.rules == ["never be late", "always be polite"]
+    it.update("one")
+    # The first goes; of the others one must stay, so no merge; one id is unknown, one rule is there, one is too many.
+    assert it.rules == ["always be polite", "be there early", "keep it short"]
+    refused = {name.rpartition("_")[2]: it.metrics[name] for name in it.metrics if "refused" in name}
+    assert refused == {"unknown": 2, "duplicate": 1, "floor": 0, "cap": 1}
+    assert it.metrics["library/churn"] == 0.5
+    assert it.metrics["library/rewritten"] == 1 / 4
+    (removed,) = it.events("remove")
+    assert removed["reason"] == "update"
+    assert [e["parents"] for e in it.events("add")] == [[], [], ["err-00001"], []]
+
+
+def test_the_floor_forbids_what_is_possible_without_it(chat: Chat, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.txt"
+    rules.write_text("never be late\nalways be polite\n")
+    for floor, left in [(0.0, ["be polite and there early"]), (1.0, ["never be late", "always be polite"])]:
+        said = "merge err-00001 err-00002: be polite and there early"
+        it = world(tmp_path / str(floor), chat, {"consolidate": said}, library=str(rules), floor=floor)
+        (tmp_path / str(floor)).mkdir()
+        it.update("one")
+        assert it.rules == left
+        assert it.metrics["library/refused_floor"] == floor
+
+
+def test_an_unread_answer_changes_nothing_and_is_counted(chat: Chat, tmp_path: Path) -> None:
+    it = world(tmp_path, chat, {"consolidate": "I would add something.", "decide": ["add: a good rule", "who knows"]})
+    it.update("one")
+    assert len(it.asked("consolidate")) == 3
+    assert it.rules == []
+    assert it.metrics["consolidate/invalid"] == 3
+    assert it.metrics["decide/invalid"] == 0
+    it.update("one")
+    assert it.asked("consolidate") == []
+    assert it.metrics["decide/invalid"] == 1
+    it = world(tmp_path, chat, {"consolidate": ["what?", "add: a good rule"]})
+    it.update("one")
+    assert it.rules == ["a good rule"]
+    assert it.metrics["consolidate/invalid"] == 1
+
+
+def test_a_library_that_does_not_rest_ends_the_run(chat: Chat, tmp_path: Path) -> None:
+    said = [f"delete err-0000{n}\nadd: rule number {n + 1}" for n in range(1, 5)]
+    rules = tmp_path / "rules.txt"
+    rules.write_text("rule number 1\n")
+    it = world(tmp_path, chat, {"consolidate": list(said)}, library=str(rules), max_churn=0.6)
+    it.update("one")
+    assert it.observation.stop == ""
+    assert it.rules == ["rule number 2"]
+    resumed = world(tmp_path, chat, {"consolidate": list(said[1:])}, library=str(rules), max_churn=0.6)
+    resumed.algorithm.restore(json.loads(json.dumps(it.algorithm.state())))
+    for each in (it, resumed):
+        each.update("one")
+        assert "max_churn=0.6" in each.observation.stop
+        assert each.rules == ["rule number 3"]
+        assert each.metrics["library/half_life"] == 1
+    calm = world(tmp_path, chat, {"consolidate": list(said)}, library=str(rules))
+    for _ in range(3):
+        calm.update("one")
+        assert calm.observation.stop == ""
+
+
+def test_what_cannot_be_is_one_sentence(chat: Chat, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.txt"
+    rules.write_text("never be late\nalways be polite\n")
+    with pytest.raises(UserError, match=r"has 2 rules, algorithm\.cap=1"):
+        world(tmp_path, chat, library=str(rules), cap=1)
+    with pytest.raises(ValueError, match=r"algorithm\.group=2 or more"):
+        world(tmp_path, chat, group=1)
+    world(tmp_path, chat, group=1, groups="failed")
+    with pytest.raises(UserError, match="cannot be read"):
+        world(tmp_path, chat, library=str(tmp_path / "missing.txt"))
+
+
+def test_the_scripted_author_teaches_the_laboratory_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    import scripted_author
+    from nano.dialects import OFFICIAL
+
+    with serve(Server(scripted_author.answer, id="scripted")) as server:
+        overrides = [
+            "algorithm=training_free_grpo",
+            f"author.url={server.url}",
+            "task=manufactoria",
+            "algorithm.group=3",
+            "algorithm.groups=failed",
+            "algorithm.placement=template",
+            "batch_size=12",
+            "inner_updates=1",
+            "steps=2",
+            "evaluation.every=1",
+            "evaluation.samples=1",
+            "evaluation.limit=12",
+        ]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            train(validate(compose("config", [*overrides, f"run_dir='{tmp_path / 'run'}'"])))
+    lines = metrics(tmp_path / "run")
+    before, *after = [line["eval/per_task/mean@1"] for line in of_kind(lines, "eval")]
+    assert before == 0.0
+    written = {entry.text for entry in read(tmp_path / "run/playbook.jsonl").entries}
+    assert written <= set(OFFICIAL.rules())
+    assert len(written) >= 7
+    assert after[-1] >= 0.25
+    assert not list((tmp_path / "run/checkpoints").glob("*/model"))
