@@ -54,7 +54,7 @@ def test_changes_in_lines(text: str, changes: list[Change] | None, invalid: int)
         ([{"type": "add", "ids": [], "text": "the rule"}], [], 1, 0),
         ([{"type": "move", "ids": ["err-00001"], "text": "be early"}, 7, "add", None], [], 4, 0),
         (
-            [{"type": "update", "ids": "err-00001", "text": "be early"}, {"type": "update", "ids": [1], "text": "be 1"}],
+            [{"type": "update", "ids": "err-00001", "text": "be early"}, {"type": "update", "ids": [1], "text": "new"}],
             [], 2, 0,
         ),
         ([{"type": "delete", "ids": []}, {"type": "merge", "ids": ["err-00001"], "text": "be early"}], [], 2, 0),
