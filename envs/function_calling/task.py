@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, Literal, get_args
 
-from resd.envs.function_calling.calls import Malformed, answer
 from resd.envs.function_calling.calls import MAX_CHARS, Malformed, answer, given
 from resd.envs.function_calling.draw import Item, items
 from resd.envs.function_calling.grade import grade
@@ -105,11 +104,11 @@ class FunctionCalling:
     def _problem(self, name: str, item: Item, place: str) -> Problem:
         n_calls = len(item.calls)
         family = f"{n_calls} call{'s' if n_calls > 1 else ''}"
-        known = declared(item.tools, place).values()
         if self.prompt_kind == "full":
             statement = _FULL.format(tools="\n".join(map(_written, item.tools)), query=item.query)
         else:
-            statement = _COMPACT.format(tools="\n".join(each.signature() for each in known), query=item.query)
+            lines = [each.signature() for each in declared(item.tools, place).values()]
+            statement = _COMPACT.format(tools="\n".join(lines), query=item.query)
         return Problem(name, statement, family, [item] * n_calls, _written(item.calls))
 
     def prompt(self, problem: Problem) -> Messages:
@@ -148,7 +147,7 @@ class FunctionCalling:
                     raise UserError(f"the judge of function_calling passes {wrong!r:.200}, which is not wanted")
 
     def _verdict(
-        self, item: Item, passed: int, wrong: list[str], text: str | None, error: str | None = None
+        self, item: Item, passed: int, wrong: list[str], answer: str | None, error: str | None = None
     ) -> Verdict:
         total = len(item.calls)
         feedback = "The answer is wrong." if wrong and self.feedback == "bit" else "\n".join(wrong)
