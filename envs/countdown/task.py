@@ -14,6 +14,7 @@ that no expression reaches.
 from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import islice
 from random import Random
 from typing import Literal, get_args
 
@@ -108,21 +109,23 @@ class Countdown:
 
     def problems(self, split: Split) -> list[Problem]:
         """As many as wanted, no two alike. Raises UserError where the sizes do not give so many."""
-        random, wanted = Random(f"countdown/{self.seed}/{split}"), self.wanted[split]
-        found: dict[tuple[int, ...], Instance] = {}
-        missed = 0
-        while len(found) < wanted and missed < _MISSED:
+        return list(self._drawn(split))
+
+    def _drawn(self, split: Split) -> Iterator[Problem]:
+        random, wanted, missed = Random(f"countdown/{self.seed}/{split}"), self.wanted[split], 0
+        found: set[tuple[int, ...]] = set()
+        while len(found) < wanted:
             drawn = self.sizes.draw(self.counts[len(found) % len(self.counts)], random)
-            if drawn is None or drawn.split != split or drawn.key in found:
-                missed += 1
-            else:
-                found[drawn.key], missed = drawn, 0
-        if len(found) == wanted:
-            return [self._problem(split, index, instance) for index, instance in enumerate(found.values())]
-        raise UserError(
-            f"{split}={wanted} problems cannot be drawn: {len(found)} were found of numbers up to {self.sizes.largest} "
-            f"and targets from {self.sizes.low} to {self.sizes.high}; write {split}={max(len(found), 1)}, or widen them"
-        )
+            if drawn is not None and drawn.split == split and drawn.key not in found:
+                yield self._problem(split, len(found), drawn)
+                found.add(drawn.key)
+                missed = 0
+            elif (missed := missed + 1) == _MISSED:
+                fewer = f"write {split}={len(found)}, or widen them" if found else "widen them"
+                raise UserError(
+                    f"{split}={wanted} problems cannot be drawn: {len(found)} were found of numbers up to "
+                    f"{self.sizes.largest} and targets from {self.sizes.low} to {self.sizes.high}; {fewer}"
+                )
 
     def _problem(self, split: Split, index: int, instance: Instance) -> Problem:
         shown = ", ".join(map(str, instance.numbers))
@@ -170,7 +173,7 @@ class Countdown:
 
     def self_test(self) -> None:
         """Raises UserError unless solutions pass, and neither the target itself, nor what cannot be read, nor less."""
-        for problem in [*self.problems("train")[:5], *self.problems("test")[:5]]:
+        for problem in [*islice(self._drawn("train"), 5), *islice(self._drawn("test"), 5)]:
             instance = problem.cases[0]
             solution = instance.expression
             if not self.verify(problem, f"<think>{instance.target}</think>{problem.privileged}").passed:

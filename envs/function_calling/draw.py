@@ -106,10 +106,14 @@ class Draw:
 
     def _call(self, function: Function) -> tuple[dict[str, Any], str]:
         """A call, and a sentence that asks for it."""
-        arguments, words = {}, [self.random.choice(function.openings)]
+        arguments: dict[str, Any] = {}
+        words = [self.random.choice(function.openings)]
         for parameter in function.parameters:
             if parameter.default is REQUIRED or self.random.random() < 0.5:
-                arguments[parameter.name], text = self._argument(parameter)
+                value, text = self._argument(parameter)
+                while parameter.kind != "flag" and value in arguments.values():  # no flight from a city to itself
+                    value, text = self._argument(parameter)
+                arguments[parameter.name] = value
                 words.append(text)
         return {"name": function.name, "arguments": arguments}, " ".join(words) + "."
 

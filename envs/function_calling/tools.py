@@ -7,6 +7,7 @@ The second form has Python's names of types. A type that is not known here admit
 `anyOf` and the other combinations of JSON Schema, and the properties of objects, which all admit any value.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ class Tool:
     def signature(self) -> str:
         """On one line, for short prompts."""
         shown = [
-            f"{name}: {parameter}{'' if parameter.required else f' = {parameter.default!r}'}"
+            f"{name}: {parameter}{'' if parameter.required else f' = {json.dumps(parameter.default)}'}"
             for name, parameter in self.parameters.items()
         ]
         return f"{self.name}({', '.join(shown)})"
