@@ -65,7 +65,7 @@ class Divided:
         """For each row of a set that is not divided, "train", "test", or "" if it is neither."""
         names = {"train": "train", "test": "test", **self.splits}
         if all(row.get("split") in (None, "") for _, row in rows):
-            return self._divided(rows)
+            return self.divided(rows)
         said = [text(row, "split", place) for place, row in rows]
         for (place, row), name in zip(rows, said, strict=True):
             if not self.splits and name not in names.values():
@@ -77,12 +77,12 @@ class Divided:
             others = ", ".join(dict.fromkeys(filter(None, said)))
             raise UserError(f"source={self.source!r} has no row of the split {unknown[0]}: it has {others}")
         if names["train"] == names["test"]:
-            sides = iter(self._divided([row for row, name in zip(rows, said, strict=True) if name == names["train"]]))
+            sides = iter(self.divided([row for row, name in zip(rows, said, strict=True) if name == names["train"]]))
             return [next(sides) if name == names["train"] else "" for name in said]
         side = {name: key for key, name in names.items()}
         return [side.get(name, "") for name in said]
 
-    def _divided(self, rows: list[Placed]) -> list[str]:
+    def divided(self, rows: list[Placed]) -> list[str]:
         """Sides by a hash of each row, neither of them empty if two rows differ."""
         keys = [text(row, "id", place) or json.dumps(row.get("prompt"), default=str) for place, row in rows]
         places = [_place_of(key) for key in keys]
