@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -141,8 +142,8 @@ def test_splits_share_no_entity() -> None:
 
 def test_what_is_said_is_what_is_meant() -> None:
     """Of dates, times and numbers, which a request says in other words than the call."""
-    months = "January February March April May June July August September October November December".split()
-    words = "zero one two three four five six seven eight nine ten eleven twelve".split()
+    months = [f"{date(2027, month, 1):%B}" for month in range(1, 13)]
+    words = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"]
     for problem in PROBLEMS["test"]:
         item = problem.cases[0]
         for value in entities([list(call["arguments"].values()) for call in item.calls]):
@@ -232,7 +233,8 @@ def test_types_and_defaults_of_published_rows(tmp_path: Path) -> None:
         ("Union[int, str]", [1, "x", []], []),
         (["string", "null"], ["x"], [1]),
         (None, [1, "x", {}], []),
-        ("list[" * 900, [[], [[]]], [1]),
+        ("list[" * 20 + "int" + "]" * 20, [[], [[]]], [1, [1]]),
+        ("list[" * 900, [[], 1], []),  # not a name of a type
     ],
 )
 def test_names_of_types(declared: Any, right: list[Any], wrong: list[Any]) -> None:
@@ -303,12 +305,12 @@ def test_bad_rows_are_one_sentence_with_their_number(tmp_path: Path, name: str) 
 
 
 def test_columns_and_ids_that_are_missing_or_occur_twice(tmp_path: Path) -> None:
+    lacking = written(tmp_path / "rows.jsonl", [{name: cell for name, cell in TEXTS.items() if name != "answers"}])
     with pytest.raises(UserError, match=r"line 1 has no column 'answers': it has id, query, tools"):
-        rows = [{name: cell for name, cell in TEXTS.items() if name != "answers"}]
-        envs.load("function_calling", source=written(tmp_path / "rows.jsonl", rows)).problems("train")
-    with pytest.raises(UserError, match=r"row 2|entry 2.*the id '7' occurs twice"):
-        rows = [{**TEXTS, "split": "test"}] * 2
-        envs.load("function_calling", source=written(tmp_path / "rows.json", rows)).problems("test")
+        envs.load("function_calling", source=lacking).problems("train")
+    twice = written(tmp_path / "rows.json", [{**TEXTS, "split": "test"}] * 2)
+    with pytest.raises(UserError, match=r"entry 2: the id '7' occurs twice"):
+        envs.load("function_calling", source=twice).problems("test")
     with pytest.raises(UserError, match="is neither a file nor a folder"):
         envs.load("function_calling", source="nowhere.jsonl")
 

@@ -50,11 +50,11 @@ WORDS: Mapping[str, Mapping[Split, str]] = {
         "test": "Summit Water|Velvet Media|Copperfield Tools|Zenith Cargo|Lumen Gas",
     },
     "product": {
-        "train": "lamp|kettle|blender|keyboard|suitcase|mirror|toaster|jacket|camera|drill",
+        "train": "lamp|kettle|blender|keyboard|suitcase|mirror|toaster|jacket|camera|printer",
         "test": "backpack|monitor|carpet|radio|tent|bicycle pump",
     },
     "food": {
-        "train": "rice|lentils|spinach|tomatoes|eggs|cheese|mushrooms|carrots|onions|pasta",
+        "train": "rice|lentils|spinach|tomatoes|eggs|butter|mushrooms|carrots|onions|pasta",
         "test": "beans|leeks|potatoes|salmon|apples|yoghurt|barley",
     },
     "title": {
