@@ -73,17 +73,18 @@ class Sizes:
         match sign:
             case "+":
                 second = _within(max(1, value - most_left), min(value - 1, most_right), random)
-                return second and (value - second, second)
+                return (value - second, second) if second else None
             case "-":
                 second = _within(1, min(self.largest, most_left - value), random)
-                return second and (value + second, second)
+                return (value + second, second) if second else None
             case "*":
                 found = [n for n in range(2, min(value // 2, most_right) + 1) if value % n == 0]
-                second = random.choice([n for n in found if value // n <= most_left] or [None])
-                return second and (value // second, second)
+                second = random.choice([n for n in found if value // n <= most_left] or [0])
+                return (value // second, second) if second else None
         second = _within(2, min(self.largest, most_left // value), random)
-        return second and (value * second, second)
+        return (value * second, second) if second else None
 
 
-def _within(least: int, most: int, random: Random) -> int | None:
-    return random.randint(least, most) if least <= most else None
+def _within(least: int, most: int, random: Random) -> int:
+    """A number between the two, which are at least 1; 0 if there is none."""
+    return random.randint(least, most) if least <= most else 0
