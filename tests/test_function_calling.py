@@ -262,7 +262,10 @@ def test_thinking_does_not_count() -> None:
             "Call 1: arguments.limit: 1e999 is too large a number.",
         ),
         ('[{"name": "weather"}]', "Call 1: the key arguments is missing."),
-        ([call(city=json.loads("[" * 18 + "]" * 18))], f"Call 1: arguments.city{'[0]' * 16}: nested more than 16 deep."),
+        (
+            [call(city=json.loads("[" * 18 + "]" * 18))],
+            f"Call 1: arguments.city{'[0]' * 16}: nested more than 16 deep.",
+        ),
         ([call(city=json.loads("[" * 90 + "]" * 90))], "[0]: nested more than 16 deep."),
         ([{**call(city="Rome"), "id": 1}], "Call 1: the key id is none of name and arguments."),
         ([{"name": "weather", "arguments": '{"city": "Rome"}'}], "Call 1: arguments must be an object, not "),
