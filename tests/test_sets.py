@@ -191,7 +191,7 @@ def test_sides_are_disjoint_whole_and_stay_when_rows_are_added(prompts: list[str
     task = load(__file__, test_share=share)
 
     def sides(texts: list[str]) -> dict[str, str]:
-        return dict(zip(texts, task._divided([("", {"prompt": text}) for text in texts]), strict=True))
+        return dict(zip(texts, task.rows.divided([("", {"prompt": text}) for text in texts]), strict=True))
 
     found = sides(prompts)
     assert set(found.values()) == {"train", "test"}
@@ -203,7 +203,7 @@ def test_sides_are_disjoint_whole_and_stay_when_rows_are_added(prompts: list[str
 
 def test_the_share_is_a_share() -> None:
     task = load(__file__, test_share=0.1)
-    sides = task._divided([("", {"id": n, "prompt": "?"}) for n in range(5000)])
+    sides = task.rows.divided([("", {"id": n, "prompt": "?"}) for n in range(5000)])
     assert 400 < sides.count("test") < 600
 
 
