@@ -30,7 +30,7 @@ class HouseStyle:
     """Implements `resd.task.Task`. Raises UserError for an unknown option.
 
     rules: `dev:N` or `report:N`, the set of rules with that number
-    count: how many rules, 4 to 8
+    count: how many rules, 2 to 8
     feedback: `first` complaint of the linter | `parser`: what it expected and found | `vague`: where, not what | `all`
         complaints
     reward: `sparse`: 1 for a reply that passes | `dense`: the share of rules kept and of content
@@ -50,8 +50,8 @@ class HouseStyle:
         for option, value, known in (("feedback", feedback, Feedback), ("reward", reward, Reward)):
             if value not in get_args(known):
                 raise UserError(f"{option}={value!r} is unknown: write one of {', '.join(get_args(known))}")
-        if count not in range(4, len(LOOKS) + 1):
-            raise UserError(f"count={count!r} is out of range: write a number of rules from 4 to {len(LOOKS)}")
+        if count not in range(2, len(LOOKS) + 1):
+            raise UserError(f"count={count!r} is out of range: write a number of rules from 2 to {len(LOOKS)}")
         self.rules = [RULES[name] for name in draw(rules, count)]
         self.feedback, self.reward, self.stated = feedback, reward, stated
 
