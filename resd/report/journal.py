@@ -32,6 +32,8 @@ LOSSES: Mapping[str, str] = {
     "reflect/lost": "reflections that the author did not write",
     "tag/lost": "tags that the author did not write",
     "curate/lost": "curations that the author did not write",
+    "retry/too_long": "reflections and failures without a retry, whose prompt does not fit, left out",
+    "retry/truncated": "prompts for a retry shortened to fit",
     "update/not_finite": "optimizer steps skipped for a gradient that is not finite",
 }
 
