@@ -58,12 +58,13 @@ class Guard:
         self.steps += math.isfinite(observed.metrics.get("grad_norm", 0.0)) and any(s.speaks for s in observed.samples)
         failed = [a for a in observed.attempts if not a.passed and a.parent is None]
         asked = self.journal.counts["reflect/invalid"] > 0 and bool(failed)
-        unread = asked and not any(a.reflection and a.reflection.text for a in failed)
+        unread = asked and not any(a.reflection and a.reflection.text for a in observed.attempts)
         mute = "reflection" if unread else observed.mute
         self.mute += bool(mute)
         losses = ", ".join(f"{events} x {name}" for name, events in self.journal.losses.items())
         step = self.journal.step
-        if self.learns and losses and not any(_usable(sample) for sample in observed.samples):
+        none_needed = bool(observed.attempts) and not failed and not observed.samples
+        if self.learns and losses and not none_needed and not any(_usable(sample) for sample in observed.samples):
             return self._say(f"update {step} has no sample to learn from ({losses})")
         if mute and self.mute == PATIENCE:
             otherwise = "or use algorithm=sdpo" if mute == "reflection" else "or name an author who can"

@@ -265,8 +265,8 @@ class Session:
         )
         self.log.say(f"[bold]{name}[/] on {task}: {size}, {dist.world()} process(es)")
         self.log.say(
-            f"{self.stream.batch_size} problems x {self.config.algorithm.group} rollout(s) an update, {steps} updates; "
-            f"run directory {where}"
+            f"{self.stream.batch_size} problems x {self.config.algorithm.rollouts} rollout(s) an update, "
+            f"{steps} updates; run directory {where}"
         )
         for note in (*self.begun.damaged, *self.directory.notes):
             self.log.say(f"[yellow]{escape(note)}[/]")

@@ -252,7 +252,7 @@ def _at_ease(values: dict[str, Any]) -> dict[str, Any]:
     """With limits that hold what is scripted, also in an algorithm inside another."""
     for key, value in values.items():
         if isinstance(value, dict):
-            values[key] = SAMPLING.model_dump() if key == "writing" else _at_ease(value)
+            values[key] = SAMPLING.model_dump() if "max_response" in value else _at_ease(value)
         elif key == "max_tokens":
             values[key] = 1000
     return values

@@ -13,13 +13,13 @@ from resd.settings import AlgorithmSettings, PolicyGradientSettings
 from resd.types import Attempt, Observation, Problem, Sample
 
 
-def compared(field: str) -> Any:
-    """A validator of the number of rollouts that are compared with each other."""
+def compared(field: str, what: str = "rollouts of one prompt") -> Any:
+    """A validator of the number of those that are compared with each other."""
 
     def enough(cls: type[AlgorithmSettings], group: int) -> int:
         if group < 2:
             name = cls.model_fields["name"].annotation
-            raise ValueError(f"{get_args(name)[0]} compares rollouts of one prompt: write algorithm.group=2 or more")
+            raise ValueError(f"{get_args(name)[0]} compares {what}: write algorithm.group=2 or more")
         return group
 
     return field_validator(field)(classmethod(enough))
@@ -66,22 +66,30 @@ class Algorithm(base.Algorithm[Settings]):
 
 
 def by_group(attempts: Sequence[Attempt], normalise_std: bool) -> dict[str, float]:
-    """Advantages by attempt id, among those that answer the same: a problem, or what followed from one attempt at it.
-
-    A group that lost members is compared among those left, if two are.
-    """
+    """Advantages by attempt id. A group that lost members is compared among those left, if two are."""
     import torch
 
     from resd.objectives.policy_gradient import group_advantages
 
-    groups: dict[tuple[str, str], list[Attempt]] = {}
-    for attempt in attempts:
-        groups.setdefault((attempt.problem.id, attempt.parent.id if attempt.parent else ""), []).append(attempt)
     advantages: dict[str, float] = {}
-    for group in groups.values():
+    for group in grouped(attempts):
         if len(group) < 2:
             continue
         rewards_1_G = torch.tensor([[a.verdict.reward for a in group if a.verdict is not None]])
         values_1_G = group_advantages(rewards_1_G, normalise_std)
         advantages |= zip([a.id for a in group], values_1_G[0].tolist(), strict=True)
     return advantages
+
+
+def grouped(attempts: Sequence[Attempt]) -> list[list[Attempt]]:
+    """Those that answer the same: a problem, or what followed from one attempt at it."""
+    groups: dict[tuple[str, str], list[Attempt]] = {}
+    for attempt in attempts:
+        groups.setdefault((attempt.problem.id, attempt.parent.id if attempt.parent else ""), []).append(attempt)
+    return list(groups.values())
+
+
+def mixed_share(attempts: Sequence[Attempt]) -> float:
+    """The share of groups with both a success and a failure."""
+    groups = grouped(attempts)
+    return sum(len({attempt.passed for attempt in group}) == 2 for group in groups) / max(1, len(groups))

@@ -15,6 +15,7 @@ from pydantic import model_validator
 
 from resd import algorithms
 from resd.algorithms import base
+from resd.algorithms.grpo import mixed_share
 from resd.settings import (
     AlgorithmSettings,
     Fraction,
@@ -24,7 +25,7 @@ from resd.settings import (
     Section,
     TeacherSettings,
 )
-from resd.types import Attempt, Observation, Problem
+from resd.types import Observation, Problem
 
 if TYPE_CHECKING:
     from resd.observe.run import Run
@@ -98,11 +99,3 @@ class Algorithm(base.Algorithm[Settings]):
         self.switched, self.probing, self.row = state["switched"], state["probing"], state["row"]
         self.first.restore(state["first"])
         self.then.restore(state["then"])
-
-
-def mixed_share(attempts: Sequence[Attempt]) -> float:
-    """The share of problems with both a success and a failure."""
-    outcomes: dict[str, set[bool]] = {}
-    for attempt in attempts:
-        outcomes.setdefault(attempt.problem.id, set()).add(attempt.passed)
-    return sum(len(seen) == 2 for seen in outcomes.values()) / max(1, len(outcomes))

@@ -99,8 +99,14 @@ class Run:
         """The drafts answered within the limits of `sampling`, in order; the others are counted as `phase`/too_long."""
         with self.clock(phase):
             answered = self.speech.speak(drafts, sampling, phase)
-        self.journal.count(f"{phase}/too_long", len(drafts) - len(answered))
+        self.journal.count(f"{phase}/too_long", len(drafts) - len(answered), f"max_prompt={sampling.max_prompt}")
         return answered
+
+    def judge(self, answered: Sequence[Attempt]) -> list[Attempt]:
+        """Those that get a verdict, in order. The others are only counted."""
+        with self.clock("verify"):
+            self.speech.verify(answered)
+        return self._kept(answered, answered)
 
     def _kept(self, drafts: Sequence[Attempt], answered: Sequence[Attempt]) -> list[Attempt]:
         kept = [attempt for attempt in answered if attempt.verdict is not None]
@@ -136,10 +142,10 @@ class Run:
             if asked is not None and outcome.asked is not None and outcome.answer is not None:
                 writer.early[asked.role, asked.key] = (outcome.asked, outcome.answer)
 
-    def writer(self, sampling: SamplingSettings) -> Writer:
+    def writer(self, sampling: SamplingSettings, *, student: bool = False) -> Writer:
         """How context code asks somebody to write within the limits of `sampling`: the current student, or an author
-        who has their own."""
-        if self.author is not None:
+        who has their own, unless it must be the `student`."""
+        if self.author is not None and not student:
             return self.author.writer(self.speech, self.journal, sampling)
         return Writer(self.speech, self.journal, sampling)
 

@@ -179,8 +179,9 @@ def _activations(shape: Shape, teacher: Shape, config: Config, ranks: int) -> tu
     """Bytes that a micro-batch keeps for its backward pass if all texts are as long as they may be, and at most."""
     hardware, rollout, size = config.hardware, config.rollout, SIZE[config.hardware.dtype]
     taught = config.algorithm.teacher is not None
-    own = rollout.max_prompt + rollout.max_response
-    longest = config.model.max_prompt + rollout.max_response if taught else own  # a row is as wide as its longer side
+    told = config.model.max_prompt + rollout.max_response
+    own = told if config.algorithm.trains_writing else rollout.max_prompt + rollout.max_response
+    longest = told if taught else own  # a row is as wide as its longer side
     samples, rows = _samples(config, ranks), max(1, hardware.micro_batch_tokens // longest)
     saved = shape.saved(size)
     layers = shape.layers * (size * shape.width if hardware.activation_checkpointing else saved)

@@ -27,6 +27,8 @@ LOSSES: Mapping[str, str] = {
     "teacher/too_long": "problems that do not fit into the teacher's prompt, left out",
     "teacher/truncated": "teacher prompts shortened to fit",
     "teacher/lost": "samples without an answer from the teacher, left out",
+    "retry/too_long": "reflections and failures without a retry, whose prompt does not fit, left out",
+    "retry/truncated": "prompts for a retry shortened to fit",
     "update/not_finite": "optimizer steps skipped for a gradient that is not finite",
     "library/refused_unknown": "changes of rules that are not there, not made",
     "library/refused_cap": "changes beyond algorithm.cap, not made",

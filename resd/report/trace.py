@@ -90,7 +90,8 @@ def shorten(text: str, characters: int) -> str:
 def _by_problem(attempts: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for attempt in attempts:
-        found.setdefault(str(attempt.get("problem")), []).append(attempt)
+        if attempt.get("parent") is None:  # what follows from an attempt is no attempt at the problem alone
+            found.setdefault(str(attempt.get("problem")), []).append(attempt)
     return found
 
 

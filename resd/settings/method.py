@@ -92,6 +92,16 @@ class AlgorithmSettings(Section):
         """Whether the objective has a part in it."""
         return self.objective is not None
 
+    @property
+    def rollouts(self) -> int:
+        """Attempts at each prompt."""
+        return self.group
+
+    @property
+    def trains_writing(self) -> bool:
+        """Whether what is trained answers prompts of `model.max_prompt` tokens."""
+        return False
+
     @model_validator(mode="after")
     def _answerable(self) -> "AlgorithmSettings":
         objective = self.objective if self.teacher and self.teacher.url and self.compares else None
