@@ -204,6 +204,7 @@ WHOLE = {
     "srpo": ["algorithm.group=2"],
     "rlsd": ["algorithm.group=2", "algorithm@algorithm.context=sdpo", "algorithm.decay=3"],
     "switch": ["algorithm.then.group=2", HALVES],
+    "reflect_retry_reward": ["algorithm.group=2"],
 }
 
 

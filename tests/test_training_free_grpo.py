@@ -193,13 +193,15 @@ def test_the_scripted_author_teaches_the_laboratory_model(tmp_path: Path, monkey
             "algorithm.placement=template",
             "batch_size=12",
             "inner_updates=1",
-            "steps=2",
+            "checkpoints.every=1",
             "evaluation.every=1",
             "evaluation.samples=1",
             "evaluation.limit=12",
         ]
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            train(validate(compose("config", [*overrides, f"run_dir='{tmp_path / 'run'}'"])))
+            for steps in (1, 2):  # the second update is that of a run that goes on
+                words = [*overrides, f"steps={steps}", f"run_dir='{tmp_path / 'run'}'"]
+                train(validate(compose("config", words)))
     lines = metrics(tmp_path / "run")
     before, *after = [line["eval/per_task/mean@1"] for line in of_kind(lines, "eval")]
     assert before == 0.0
