@@ -17,6 +17,7 @@ fastest tests are asked first.
 import argparse
 import gc
 import hashlib
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -110,7 +111,16 @@ def generate() -> None:
     with mutmut.CatchOutput():
         mutmut.copy_src_dir()
         mutmut.copy_also_copy_files()
+        refresh()
         mutmut.create_mutants(1)
+
+
+def refresh() -> None:
+    """mutmut copies what is missing: a prompt that has changed since would stay as it was."""
+    for file in (f for root in ("resd", "conf") for f in Path(root).rglob("*") if f.is_file() and f.suffix != ".py"):
+        copy = "mutants" / file
+        if copy.is_file() and copy.read_bytes() != file.read_bytes():
+            shutil.copyfile(file, copy)
 
 
 def measured(paths: Iterable[str]) -> Iterator[SourceFileMutationData]:
