@@ -74,7 +74,7 @@ def test_settings_are_frozen() -> None:
             "algorithm=srpo algorithm@algorithm.context=grpo",
             "algorithm.objective takes its value from algorithm.context.objective, which is not there",
         ),
-        ("algorithm.name=ppo", "choose one of grpo, opd, opsd, resd, resd_fixed,"),
+        ("algorithm.name=ppo", "choose one of grpo, opd, opsd, reflect_retry_reward, resd, resd_fixed,"),
         ("+optimizer.lrr=1", "optimizer.lrr is not a setting"),
         ("model.path=./missing", "not a model folder"),
         ("model.prompts=small model.output_format=json", "model.prompts=small is written for lines"),
