@@ -55,7 +55,7 @@ MISTAKES = {
     "task@forgetting.task=nope": "task@forgetting.task=nope does not exist: choose one of",
     "forgetting.task=ifeval": "write task@forgetting.task=ifeval",
     "algorithm=RESD": "algorithm=RESD does not exist: choose one of custom, grpo, opd,",
-    "algorithm.name=ppo": "choose one of grpo, opd, opsd, resd, resd_fixed,",
+    "algorithm.name=ppo": "choose one of grpo, opd, opsd, reflect_retry_reward, resd, resd_fixed,",
     "preset=offical": "preset=offical does not exist: choose one of default, official, paper",
     "model=some/folder": "a folder with a model is model.path=…",
     "model=~/folder": "a folder with a model is model.path=…",
