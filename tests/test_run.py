@@ -93,7 +93,7 @@ def test_what_does_not_fit_is_not_spoken(chat: Chat, tmp_path: Path) -> None:
     drafts = world.run.speech.drafts(problems("one", "z" * 1200), 1, world.task.prompt)
     spoken = world.run.speak(drafts, SAMPLING, "retry")
     assert [each.problem.id for each in spoken] == ["one"]
-    assert notes.told == [("retry/too_long", 1, "")]
+    assert notes.told == [("retry/too_long", 1, "max_prompt=1000")]
     assert "time/retry" in world.run.clock.read()
 
 
