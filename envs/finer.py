@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 
 from resd.envs import rows
 from resd.envs.answers import tagged
+from resd.envs.options import choice
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -100,9 +101,9 @@ class Finer:
         feedback: FeedbackKind = "per_entity",
         reward: RewardKind = "dense",
     ) -> None:
-        _check("prompt", prompt, get_args(PromptKind))
-        _check("feedback", feedback, get_args(FeedbackKind))
-        _check("reward", reward, get_args(RewardKind))
+        choice("prompt", prompt, get_args(PromptKind))
+        choice("feedback", feedback, get_args(FeedbackKind))
+        choice("reward", reward, get_args(RewardKind))
         source = rows.check_source(source, "hf")
         if source == "hf" and prompt == "official":
             raise UserError("prompt=official needs the released rows: give their folder as source, or prompt=full")
@@ -271,11 +272,6 @@ def _entities(tokens: Sequence[str], labels: Sequence[str]) -> Iterator[Entity]:
         while end < len(labels) and labels[end].startswith("I-"):
             end += 1
         yield Entity(" ".join(tokens[start:end]), " ".join(tokens), labels[start][2:])
-
-
-def _check(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(f"{option}={value!r} is unknown: write one of {', '.join(known)}")
 
 
 load = Finer

@@ -24,6 +24,7 @@ from functools import cache
 from typing import Any, Literal, get_args
 
 from resd.envs.answers import tagged
+from resd.envs.options import choice
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -60,9 +61,8 @@ class ReasoningGym:
         prompt: PromptKind = "full",
         feedback: FeedbackKind = "score",
     ) -> None:
-        for option, value, known in (("prompt", prompt, PromptKind), ("feedback", feedback, FeedbackKind)):
-            if value not in get_args(known):
-                raise UserError(f"{option}={value!r} is unknown: write one of {', '.join(get_args(known))}")
+        choice("prompt", prompt, get_args(PromptKind))
+        choice("feedback", feedback, get_args(FeedbackKind))
         for option, number, least, most in (
             ("train", train, 1, _SEEDS),
             ("test", test, 1, _SEEDS),

@@ -10,6 +10,7 @@ from resd.envs.bouncingsim.prompt import Physics, PromptKind, ask
 from resd.envs.bouncingsim.rows import from_facts, from_file, from_hub
 from resd.envs.bouncingsim.scenes import LEVELS, draw_split
 from resd.envs.bouncingsim.simulator import Facts
+from resd.envs.options import choice
 from resd.envs.rows import check_source
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
@@ -43,11 +44,11 @@ class BouncingSim:
         allow_unsafe: bool = False,
         seed: int = 0,
     ) -> None:
-        _check("level", level, get_args(LevelKind))
-        _check("prompt", prompt, get_args(PromptKind))
-        _check("physics", physics, get_args(Physics))
-        _check("feedback", feedback, get_args(FeedbackKind))
-        _check("reward", reward, get_args(RewardKind))
+        choice("level", level, get_args(LevelKind))
+        choice("prompt", prompt, get_args(PromptKind))
+        choice("physics", physics, get_args(Physics))
+        choice("feedback", feedback, get_args(FeedbackKind))
+        choice("reward", reward, get_args(RewardKind))
         source = check_source(source, "generated", "hf")
         if not seconds > 0:
             raise UserError(f"seconds={seconds} leaves a program no time: write a number above 0")
@@ -127,8 +128,3 @@ def known_answers(problem: Problem) -> list[tuple[str, str, bool]]:
         ("reads a file", answer("found if open('/etc/passwd').read() else 0"), False),
         ("is no program", "```python\nfound\n```", False),
     ]
-
-
-def _check(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(f"{option}={value!r} is unknown: write one of {', '.join(known)}")

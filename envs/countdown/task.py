@@ -21,6 +21,7 @@ from typing import Literal, get_args
 from resd.envs.answers import tagged
 from resd.envs.countdown.draw import HIGHEST, Instance, Sizes
 from resd.envs.countdown.expression import MAX_CHARS, DividesByZero, Tree, Unreadable, evaluate, leaves, parse, signs
+from resd.envs.options import choice, whole
 from resd.task import Split
 from resd.thinking import strip_thinking
 from resd.types import Messages, Problem, UserError, Verdict
@@ -78,25 +79,17 @@ class Countdown:
         feedback: Feedback = "diagnostic",
         reward: Reward = "sparse",
     ) -> None:
-        for option, value, known in (
-            ("prompt", prompt, PromptKind),
-            ("feedback", feedback, Feedback),
-            ("reward", reward, Reward),
-        ):
-            if value not in get_args(known):
-                raise UserError(f"{option}={value!r} is unknown: write one of {', '.join(get_args(known))}")
-        for option, number, least, greatest in (
-            ("fewest", fewest, 2, MOST),
-            ("most", most, fewest, MOST),
-            ("largest", largest, 1, 999),
-            ("low", low, 1, HIGHEST),
-            ("high", high, low, HIGHEST),
-            ("train", train, 1, 100_000),
-            ("test", test, 1, 100_000),
-            ("seed", seed, 0, 10**6),
-        ):
-            if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= greatest:
-                raise UserError(f"{option}={number!r} is out of range: write a whole number from {least} to {greatest}")
+        choice("prompt", prompt, get_args(PromptKind))
+        choice("feedback", feedback, get_args(Feedback))
+        choice("reward", reward, get_args(Reward))
+        whole("fewest", fewest, 2, MOST)
+        whole("most", most, fewest, MOST)
+        whole("largest", largest, 1, 999)
+        whole("low", low, 1, HIGHEST)
+        whole("high", high, low, HIGHEST)
+        whole("train", train, 1, 100_000)
+        whole("test", test, 1, 100_000)
+        whole("seed", seed, 0, 10**6)
         if not isinstance(operators, str) or not operators or set(operators) - set(OPERATORS):
             raise UserError(f"operators={operators!r:.40} has no or other signs: write some of {OPERATORS}")
         if not isinstance(use_all, bool):

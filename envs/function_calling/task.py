@@ -17,6 +17,7 @@ from resd.envs.function_calling.calls import MAX_CHARS, Malformed, answer, given
 from resd.envs.function_calling.draw import Item, items
 from resd.envs.function_calling.grade import grade
 from resd.envs.function_calling.rows import Rows, declared, wanted
+from resd.envs.options import choice, whole
 from resd.envs.rows import distinct
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
@@ -71,22 +72,14 @@ class FunctionCalling:
         feedback: Feedback = "diagnostic",
         reward: Reward = "sparse",
     ) -> None:
-        for option, value, known in (
-            ("prompt", prompt, PromptKind),
-            ("feedback", feedback, Feedback),
-            ("reward", reward, Reward),
-        ):
-            if value not in get_args(known):
-                raise UserError(f"{option}={value!r} is unknown: write one of {', '.join(get_args(known))}")
-        for option, number, least, most in (
-            ("offered", offered, 1, MOST_OFFERED),
-            ("calls", calls, 1, MOST_WANTED),
-            ("train", train, 1, 100_000),
-            ("test", test, 1, 100_000),
-            ("seed", seed, 0, 10**6),
-        ):
-            if isinstance(number, bool) or not isinstance(number, int) or not least <= number <= most:
-                raise UserError(f"{option}={number!r} is out of range: write a whole number from {least} to {most}")
+        choice("prompt", prompt, get_args(PromptKind))
+        choice("feedback", feedback, get_args(Feedback))
+        choice("reward", reward, get_args(Reward))
+        whole("offered", offered, 1, MOST_OFFERED)
+        whole("calls", calls, 1, MOST_WANTED)
+        whole("train", train, 1, 100_000)
+        whole("test", test, 1, 100_000)
+        whole("seed", seed, 0, 10**6)
         self.rows = None if source == "generated" else Rows(source, test_share)
         self.source, self.offered, self.calls, self.seed = source, offered, calls, seed
         self.sizes: dict[Split, int] = {"train": train, "test": test}

@@ -16,6 +16,7 @@ from typing import Literal, get_args
 from resd.envs.answers import spoken
 from resd.envs.house_style.offices import Item, items
 from resd.envs.house_style.rules import LOOKS, RULES, Rule, Slot, kept, says
+from resd.envs.options import choice
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -47,9 +48,8 @@ class HouseStyle:
         reward: Reward = "sparse",
         stated: bool = False,
     ) -> None:
-        for option, value, known in (("feedback", feedback, Feedback), ("reward", reward, Reward)):
-            if value not in get_args(known):
-                raise UserError(f"{option}={value!r} is unknown: write one of {', '.join(get_args(known))}")
+        choice("feedback", feedback, get_args(Feedback))
+        choice("reward", reward, get_args(Reward))
         if count not in range(2, len(LOOKS) + 1):
             raise UserError(f"count={count!r} is out of range: write a number of rules from 2 to {len(LOOKS)}")
         self.rules = [RULES[name] for name in draw(rules, count)]

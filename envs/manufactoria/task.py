@@ -13,6 +13,7 @@ from resd.envs.manufactoria.problems import rule_of, solution, split_problems
 from resd.envs.manufactoria.prompt import PromptKind, ask
 from resd.envs.manufactoria.rows import read_file, read_hub
 from resd.envs.manufactoria.strict import grade_strictly
+from resd.envs.options import choice
 from resd.envs.rows import check_source
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
@@ -45,13 +46,13 @@ class Manufactoria:
         seed: int = 0,
         difficulty: str | None = None,
     ) -> None:
-        _check("family", family, ("has", "all", *FAMILIES, *OTHERS))
-        _check("prompt", prompt, get_args(PromptKind))
-        _check("feedback", feedback, get_args(FeedbackKind))
-        _check("evaluator", evaluator, get_args(Evaluator))
-        _check("reward", reward, get_args(RewardKind))
+        choice("family", family, ("has", "all", *FAMILIES, *OTHERS))
+        choice("prompt", prompt, get_args(PromptKind))
+        choice("feedback", feedback, get_args(FeedbackKind))
+        choice("evaluator", evaluator, get_args(Evaluator))
+        choice("reward", reward, get_args(RewardKind))
         if difficulty is not None:
-            _check("difficulty", difficulty, sets.TIERS)
+            choice("difficulty", difficulty, sets.TIERS)
             if source != "generated" or family in ("has", "all", *FAMILIES):
                 raise UserError(f"difficulty={difficulty} needs source=generated and one of family={', '.join(OTHERS)}")
         self.source = check_source(source, "generated", "hf")
@@ -105,8 +106,3 @@ def _solved(statement: str) -> str:
         return f"```manufactoria\n{solution(Problem('', statement))}\n```"
     except UserError:
         return ""
-
-
-def _check(option: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise UserError(f"{option}={value!r} is unknown: write one of {', '.join(known)}")

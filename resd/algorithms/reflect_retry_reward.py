@@ -16,7 +16,6 @@ probabilities, or by an author, who is not trained.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -24,7 +23,7 @@ from pydantic import Field, model_validator
 from resd import seeds
 from resd.algorithms import base
 from resd.algorithms.grpo import by_group, compared, mixed_share
-from resd.context.library import read, told
+from resd.context.library import given, told
 from resd.context.playbook import Playbook
 from resd.context.reflect import Reflector, count_invalid
 from resd.settings import (
@@ -91,19 +90,15 @@ class Settings(AlgorithmSettings):
     def trains_writing(self) -> bool:
         return True
 
-    def rules(self) -> Playbook:
-        """The library. Raises UserError if it cannot be read."""
-        return Playbook() if self.library is None else read(Path(self.library).expanduser())
-
     def check(self, problems: Sequence[Problem]) -> str:
-        self.rules()
+        given(self.library)
         return super().check(problems)
 
 
 class Algorithm(base.Algorithm[Settings]):
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
-        self.library = settings.rules()
+        self.library = given(settings.library)
         writer = run.writer(settings.writing, student=True)
         self.reflector = Reflector(writer, run.prompts, writer.budget)
         parts: dict[str, Any] = dict.fromkeys(TeacherPromptSettings.model_fields, False)
@@ -111,8 +106,7 @@ class Algorithm(base.Algorithm[Settings]):
         self.hindsight = run.hindsight(TeacherPromptSettings(**{**parts, "max_tokens": settings.retrying.max_prompt}))
 
     def prompt(self, problem: Problem) -> Messages:
-        ask = self.run.task.prompt
-        return told(ask, self.library, "template", self.run.prompts)(problem) if len(self.library) else ask(problem)
+        return told(self.run.task.prompt, self.library, "template", self.run.prompts)(problem)
 
     def observe(self, problems: Sequence[Problem]) -> Observation:
         attempts = self.run.rollout(problems, prompt=self.prompt)

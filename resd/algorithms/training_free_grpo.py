@@ -14,12 +14,12 @@ compares, only what the verifier said. Not covered: a gate of development proble
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
 from resd.algorithms import base
+from resd.algorithms.grpo import grouped
 from resd.context import library
 from resd.context.contrast import Contrast
 from resd.context.lineage import half_life, rewritten
@@ -70,9 +70,7 @@ class Settings(AlgorithmSettings):
 
     def begin(self) -> Playbook:
         """The library at the start. Raises UserError if it cannot be read or is larger than the cap."""
-        if self.library is None:
-            return Playbook()
-        given = library.read(Path(self.library).expanduser())
+        given = library.given(self.library)
         if self.cap is not None and len(given) > self.cap:
             raise UserError(
                 f"algorithm.library has {len(given)} rules, algorithm.cap={self.cap}: raise the cap or shorten the file"
@@ -97,13 +95,11 @@ class Algorithm(base.Algorithm[Settings]):
 
     def prompt(self, problem: Problem) -> Messages:
         """As the task asks, and the rules besides."""
-        if not len(self.library):
-            return self.run.task.prompt(problem)
         return library.told(self.run.task.prompt, self.library, self.settings.placement, self.run.prompts)(problem)
 
     def observe(self, problems: Sequence[Problem]) -> Observation:
         attempts = self.run.rollout(problems, self.settings.group, prompt=self.prompt)
-        groups = {id: group for id, group in _grouped(attempts).items() if self._telling(group)}
+        groups = {group[0].problem.id: group for group in grouped(attempts) if self._telling(group)}
 
         # What each attempt did, and what made the difference among those at one problem.
         rules = self.library.render(self.run.prompts.style)
@@ -117,8 +113,8 @@ class Algorithm(base.Algorithm[Settings]):
         changes = self.contrast.consolidate(decisions.values(), rules, self.settings.cap)
         revision = revise(self.library, changes, self.run.step, cap=self.settings.cap, floor=self.settings.floor)
 
-        count, mute = self.run.journal.count, self.contrast.mute
-        for name, parts in self.contrast.take_counts().items():
+        count, (faults, mute) = self.run.journal.count, self.contrast.report()
+        for name, parts in faults.items():
             count(name, parts)
         for reason in ("unknown", "duplicate", "floor", "cap"):
             count(f"library/refused_{reason}", revision.refused[reason])
@@ -165,10 +161,3 @@ class Algorithm(base.Algorithm[Settings]):
     def restore(self, state: Mapping[str, Any]) -> None:
         self.library.load_state_dict(state["playbook"])
         self.events, self.restless = list(state["events"]), state["restless"]
-
-
-def _grouped(attempts: Sequence[Attempt]) -> dict[str, list[Attempt]]:
-    groups: dict[str, list[Attempt]] = {}
-    for attempt in attempts:
-        groups.setdefault(attempt.problem.id, []).append(attempt)
-    return groups

@@ -101,10 +101,11 @@ class Contrast:
                 return settled[key]
         return []
 
-    def take_counts(self) -> Counter[str]:
-        """The counts since the last call; `mute`, the last question to which no answer was usable, is cleared too."""
-        counts, self.counts, self.mute = self.counts, Counter(), ""
-        return counts
+    def report(self) -> tuple[Counter[str], str]:
+        """What was counted since the last report, and the last question if no answer to it was usable."""
+        said = self.counts, self.mute
+        self.counts, self.mute = Counter(), ""
+        return said
 
     def _ask(self, role: Stage, slots: Mapping[str, Slots], read: Callable[[str], Read[T]]) -> dict[str, T]:
         """Answers by key, without those that are lost or say nothing."""

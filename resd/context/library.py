@@ -27,10 +27,15 @@ def load(settings: LibrarySettings) -> Playbook | None:
     """What a model is to be told, if anything. Raises UserError if it cannot be read."""
     if settings.library is None:
         return None
-    library = read(Path(settings.library).expanduser())
+    library = given(settings.library)
     if settings.cap is not None:
         library = capped(library, settings.cap)
     return filler(library) if settings.filler else library
+
+
+def given(path: str | None) -> Playbook:
+    """The library that a setting names, empty without one. Raises UserError if it cannot be read."""
+    return Playbook() if path is None else read(Path(path).expanduser())
 
 
 def read(path: Path) -> Playbook:
@@ -93,10 +98,12 @@ def filler(library: Playbook) -> Playbook:
 def told(
     ask: Callable[[Problem], Messages], library: Playbook, placement: str, prompts: Prompts
 ) -> Callable[[Problem], Messages]:
-    """How a task asks a model that is told the library as well (`placement`: see `LibrarySettings`).
+    """How a task asks a model that is told the library as well, if anything is in it (`placement`: `LibrarySettings`).
 
     `template` is how the model's own teacher reads it, the only form that the laboratory model knows.
     """
+    if not len(library):
+        return ask
     rules = "\n".join(f"- {entry.text}" for entry in library.entries)
     spoken = f"{_INTRODUCTION}\n{rules}"
 

@@ -159,6 +159,9 @@ class RulePart(Part):
     text: _Entry
 
 
+_REPLACED = {"add": (0, 0), "update": (1, 1), "merge": (2, MAX_TAGS), "delete": (1, MAX_TAGS)}  # fewest and most
+
+
 class ChangePart(Part):
     """`text` is empty where entries are deleted, `ids` where one is added."""
 
@@ -176,12 +179,9 @@ class ChangePart(Part):
 
     @model_validator(mode="after")
     def _whole(self) -> "ChangePart":
-        least, most = {"add": (0, MAX_TAGS), "update": (1, 1), "merge": (2, MAX_TAGS), "delete": (1, MAX_TAGS)}[
-            self.type
-        ]
-        if not least <= len(set(self.ids)) <= most or not all(
-            ID.fullmatch(id) for id in self.ids if self.type != "add"
-        ):
+        least, most = _REPLACED[self.type]
+        replaced = self.change.replaces
+        if not least <= len(replaced) <= most or not all(map(ID.fullmatch, replaced)):
             raise ValueError("not the entries that such a change replaces")
         if self.type != "delete":
             _lesson(self.text)

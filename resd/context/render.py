@@ -3,9 +3,9 @@
 `full` is for real models and tells them everything, each part between tags that its content cannot close; `small` is
 for real models of less than a billion parameters, to which the turns of an example say more than instructions;
 `compact` is for a model of a few million parameters that was pretrained on exactly these texts; what it was not
-pretrained on it is asked as `small` models are. What many prompts of
-one step share (instructions, playbook) comes first, so that an engine's prefix cache serves it. Optional parts are left
-out, with what announces them, when they are empty.
+pretrained on it is asked as `small` models are. What many prompts of one step share (instructions, playbook) comes
+first, so that an engine's prefix cache serves it. Optional parts are left out, with what announces them, when they are
+empty.
 
 A style is a folder of templates: `ROLE.j2` is the user's message, `ROLE_turns.j2`, if there is one, earlier turns of an
 example, each below a line `== user` or `== assistant`. What an example says is no lesson: it is dropped where a model
