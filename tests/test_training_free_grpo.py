@@ -13,6 +13,7 @@ from test_train import metrics, of_kind
 
 from resd.config import CONF, validate
 from resd.context.library import read
+from resd.guard import Guard
 from resd.model.chat import Chat
 from resd.train import train
 from resd.types import Attempt, UserError
@@ -143,6 +144,32 @@ def test_an_unread_answer_changes_nothing_and_is_counted(chat: Chat, tmp_path: P
     it.update("one")
     assert it.rules == ["a good rule"]
     assert it.metrics["consolidate/invalid"] == 1
+
+
+def test_a_comparison_states_no_more_than_asked(chat: Chat, tmp_path: Path) -> None:
+    it = world(tmp_path, chat, rules=1)
+    it.update("one")
+    assert "State at most 1 rules" in it.asked("compare")[0]
+    assert "Learned:\n- be right\nChange" in it.asked("decide")[0]
+
+
+@pytest.mark.parametrize(
+    ("role", "name"),
+    [("compare", "comparison"), ("decide", "decision"), ("consolidate", "consolidation")],
+)
+def test_two_updates_without_one_answer_end_the_run(chat: Chat, tmp_path: Path, role: str, name: str) -> None:
+    it = world(tmp_path, chat, {role: "who knows"})
+    guard = Guard(it.run.journal, "stop", learns=False)
+    said = []
+    for _ in range(2):
+        it.update("one", "two")
+        assert it.observation.mute == name
+        said.append(guard.check(it.observation))
+    assert said[0] == ""
+    assert f"2 updates had no usable {name}, the last is 2" in said[1]
+    usable = world(tmp_path, chat, {"consolidate": ["who knows", "add: a good rule"]})
+    usable.update("one")
+    assert usable.observation.mute == ""
 
 
 def test_a_library_that_does_not_rest_ends_the_run(chat: Chat, tmp_path: Path) -> None:
