@@ -79,6 +79,14 @@ def test_without_a_loss_an_update_may_be_empty() -> None:
         assert Watched().update(SILENT, lost=lost) == ""
 
 
+def test_where_nothing_failed_no_sample_is_missed() -> None:
+    lost = ["rollout/lost"]
+    assert Watched().update(attempts=[attempt(passed=True)], lost=lost) == ""
+    assert "no sample to learn from" in Watched().update(attempts=[attempt(passed=True), attempt()], lost=lost)
+    child = attempt(parent=attempt())
+    assert Watched().update(attempts=[attempt(passed=True), child], lost=lost) == ""
+
+
 def test_all_losses_of_the_update_are_named() -> None:
     watched = Watched()
     watched.update(TAUGHT, lost=["tag/invalid"])
