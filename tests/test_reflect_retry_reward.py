@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import LOGPROB, SAMPLING, Line, World, model_settings, prompt
+from scripted import LOGPROB, SAMPLING, Engine, Line, World, model_settings, prompt
 from test_config import load
 from test_plan import config, shape
 from test_train import metrics, of_kind, run
@@ -17,9 +17,12 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from resd import seeds
 from resd.model.chat import Chat
+from resd.observe.speech import Speech
+from resd.observe.writer import Author
 from resd.plan import estimate
 from resd.report.read import read_run
 from resd.report.trace import traces
+from resd.settings import AuthorSettings
 from resd.types import Attempt, UserError
 
 GROUP = 4
@@ -288,6 +291,21 @@ def test_other_styles_ask_in_their_own_words(world: Make, style: str) -> None:
         assert "one is not nothing" in reflection.prompt[-1]["content"]
         assert reflection.reflection.text in retry.prompt[-1]["content"]
         assert "one is not nothing" not in retry.prompt[-1]["content"]
+
+
+def test_what_is_trained_is_the_students_own(chat: Chat, tmp_path: Path) -> None:
+    """An author is not asked, and how little it reads shortens no reflection."""
+    terse = AuthorSettings(path=None, url=None, model=None, max_prompt=30, max_response=5, temperature=None, top_p=None)
+    engine: Any = Engine(chat, dict(MIXED))
+
+    def author(student: Speech) -> Author:
+        return Author(terse, student.voiced_by(chat, engine))
+
+    made = World(tmp_path, chat, "reflect_retry_reward", dict(MIXED), group=GROUP, author=author)
+    made.update("one")
+    assert engine.asked == []
+    assert made.metrics["reflect/truncated"] == 0
+    assert len(made.learned) == GROUP
 
 
 def test_what_cannot_be_is_one_sentence(tmp_path: Path) -> None:

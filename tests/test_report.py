@@ -297,6 +297,21 @@ def test_a_trace_goes_from_failing_to_passing(tmp_path: Path) -> None:
     assert [entry["id"] for item in items for entry in item["added"]] == ["str-00001", "err-00002"]
 
 
+def test_a_retry_is_no_attempt_of_its_own_in_a_trace(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", [0.0] * 4)
+    before = traces(read_run(folder), 5)
+    for file in (folder / "attempts").iterdir():
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        retries = [
+            line | {"id": f"{line['id']}/retry", "parent": line["id"], "verdict": line["verdict"] | {"passed": True}}
+            for line in lines
+        ]
+        file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *retries]))
+    after = read_run(folder)
+    assert choose_problems(after, 5) == ["easy"]
+    assert traces(after, 5) == before
+
+
 LINES = st.lists(st.sampled_from("abc"), max_size=12)
 
 
