@@ -35,7 +35,9 @@ def asked(problems: Sequence[Problem], each: int, untold: int) -> list[tuple[str
     return [*(("", problem) for problem in problems[:untold]), *told]
 
 
-def answer(folder: str, questions: Sequence[tuple[str, Problem]], out: Path, limit: int) -> list[dict[str, Any]]:
+def answer(
+    folder: str, questions: Sequence[tuple[str, Problem]], out: Path, limit: int, bfloat16: bool = False
+) -> list[dict[str, Any]]:
     """The lines of `out`, those that are missing generated first."""
     done = [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
     if len(done) >= len(questions):
@@ -43,7 +45,11 @@ def answer(folder: str, questions: Sequence[tuple[str, Problem]], out: Path, lim
     settings = model_settings(folder)
     chat = Chat(settings)
     engine = TransformersEngine(
-        load_model(settings), eos_ids=chat.eos_ids, max_batch=BATCH, max_length=512, dtype=torch.float32
+        load_model(settings),
+        eos_ids=chat.eos_ids,
+        max_batch=BATCH,
+        max_length=512,
+        dtype=torch.bfloat16 if bfloat16 else torch.float32,
     )
     while len(done) < len(questions):
         batch = questions[len(done) : len(done) + BATCH]
@@ -100,10 +106,12 @@ def main() -> None:
     parser.add_argument("--problems", type=int, default=8, help="of each rule")
     parser.add_argument("--untold", type=int, default=25, help="problems asked without any rule")
     parser.add_argument("--tokens", type=int, default=40, help="of a reply")
+    parser.add_argument("--bfloat16", action="store_true", help="some three times as fast on a CPU that has it")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
     problems = envs.load("house_style").problems("train")
-    lines = answer(options.model, asked(problems, options.problems, options.untold), options.out, options.tokens)
+    questions = asked(problems, options.problems, options.untold)
+    lines = answer(options.model, questions, options.out, options.tokens, options.bfloat16)
     print("\n".join(table(lines, problems)))
 
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The paper's Tables 2 and 3 in miniature: methods, ablations and controls on nano, three seeds each.
+# The paper's Tables 2 and 3 in miniature: methods, ablations and controls, on nano or another model, three seeds each.
 #
 #   scripts/table.sh                    # everything, one run per core at a time, continuing what is unfinished
 #   METHODS="resd grpo" SEEDS="0" STEPS=16 scripts/table.sh
@@ -7,6 +7,10 @@
 #   METHODS="opd opd_sampled opd_base opd_dialect" STEPS=8 EVERY=4 scripts/table.sh       # taught by RESD's seed 0
 #   METHODS="resd_fast switch_fast" STEPS=24 scripts/table.sh; METHODS=resd8_fast STEPS=8 scripts/table.sh
 #   METHODS="resd_after grpo_after srpo_after rlsd_after" STEPS=4 EVERY=4 scripts/table.sh # 128 rollouts an update
+#
+#   TITLE="Half a billion parameters" OUT=runs/house EVERY=10 SEEDS="0 1 2 3 4" STEPS=20 \
+#       COMMON="task=house_style task.options.rules=report:{seed} model=qwen2_5_0_5b model.path=runs/real/weights" \
+#       METHODS="resd sdpo grpo8" scripts/table.sh                     # every seed has rules of its own
 #
 # Runs lie in runs/table/METHOD/seed_N; a finished one is left alone. The tables go to the terminal, the report to
 # runs/table/report.html.
@@ -21,6 +25,8 @@ EVERY=${EVERY:-8}
 TEACHER=${TEACHER:-$OUT/resd/seed_0/checkpoints/step_000016/model}
 FOREIGNER=${FOREIGNER:-$OUT/foreign/seed_0/checkpoints/step_000016/model} # follows a dialect that the task does not have
 JOBS=${JOBS:-$(nproc)}
+COMMON=${COMMON:-} # settings of every run; {seed} is its seed
+TITLE=${TITLE:-Methods on nano}
 METHODS=${METHODS:-"resd sdpo sdpo_ss sdpo_trial grpo no_reflection no_playbook no_solution frozen swapped foreign"}
 
 # Eight rules of a dialect that the task does not have.
@@ -33,6 +39,8 @@ overrides() {
         no_reflection) echo "algorithm.teacher_prompt.reflection=false" ;;
         no_playbook) echo "algorithm.teacher_prompt.playbook=false" ;;
         no_solution) echo "algorithm.teacher_prompt.solution=false" ;;
+        grpo8) printf 'algorithm=grpo\nalgorithm.group=8\n' ;;
+        grpo8_dense) printf 'algorithm=grpo\nalgorithm.group=8\ntask.options.reward=dense\n' ;;
         frozen) echo "algorithm.teacher.kind=frozen" ;;
         swapped) echo "algorithm=resd_swapped" ;;
         foreign) printf 'algorithm=resd_fixed\nalgorithm.entries=%s\n' "$FOREIGN" ;;
@@ -56,15 +64,16 @@ one() {
     mapfile -t settings < <(overrides "$method" "$seed")
     [ -e "$folder/done" ] && return
     mkdir -p "$folder"
-    "$PYTHON" -m resd.train "${settings[@]}" steps="$STEPS" evaluation.every="$EVERY" seed="$seed" run_dir="$folder" hardware.threads=1 \
+    read -ra common <<<"${COMMON//\{seed\}/$seed}"
+    "$PYTHON" -m resd.train "${common[@]}" "${settings[@]}" steps="$STEPS" evaluation.every="$EVERY" seed="$seed" run_dir="$folder" hardware.threads=1 \
         progress=off >>"$folder/console.log" 2>&1 || { echo "$method seed $seed: failed, see $folder/console.log" >&2; return 1; }
     touch "$folder/done"
     echo "$method seed $seed: done"
 }
 
 export -f one overrides
-export PYTHON OUT STEPS EVERY FOREIGN FAST TEACHER FOREIGNER OMP_NUM_THREADS=1
+export PYTHON OUT COMMON STEPS EVERY FOREIGN FAST TEACHER FOREIGNER OMP_NUM_THREADS=1
 for seed in $SEEDS; do for method in $METHODS; do echo "$method $seed"; done; done |
     xargs -P "$JOBS" -L 1 bash -c 'one "$0" "$1"'
 mapfile -t runs < <(for method in $METHODS; do ls -d "$OUT/$method"/seed_*; done)
-"$PYTHON" -m resd.report "${runs[@]}" --out "$OUT/report.html" --title "Methods on nano" --markdown
+"$PYTHON" -m resd.report "${runs[@]}" --out "$OUT/report.html" --title "$TITLE" --markdown

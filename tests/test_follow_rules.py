@@ -37,8 +37,8 @@ def test_an_interrupted_measurement_goes_on(tiny_model: Path, tmp_path: Path) ->
 
 def test_the_table_counts_what_holds() -> None:
     item = PROBLEMS[0].cases[0]
-    told = {"rule": "opening_0", "problem": PROBLEMS[0].id, "reply": f"Re: {item.content}", "truncated": False}
-    untold = {"rule": "", "problem": PROBLEMS[0].id, "reply": "Re: nothing", "truncated": False}
+    told = {"rule": "opening_0", "problem": PROBLEMS[0].id, "reply": f"Answer: {item.answer}", "truncated": False}
+    untold = {"rule": "", "problem": PROBLEMS[0].id, "reply": "Answer: nothing", "truncated": False}
     rows = table([json.loads(json.dumps(line)) for line in (told, untold)], PROBLEMS)
     assert rows[0] == "content right untold: 0 % of 1"
     assert f"| {RULES['opening_0'].demand} | 100 % of 1 | 100 % of 1 | 100 % of 1 |" in rows

@@ -82,6 +82,22 @@ def test_the_same_words_are_refused_in_any_section_and_step_but_other_signs_are_
     assert [event["event"] for event in playbook.drain_events()] == ["add"] * 3
 
 
+def test_a_lesson_without_a_new_word_is_refused_where_words_are_what_counts() -> None:
+    playbook = Playbook("word")
+    texts = ['Begin with "Desk:".', "Write [...] around the answer."]
+    assert all(playbook.add("others", text, 1) for text in texts)
+    for known in (texts[0], 'Desk: begin with "Desk:"', "Begin the answer with [...]!", '"desk"'):
+        assert playbook.add("others", known, 2) is None
+    for new in ("Do not begin with Desk.", "Write (...) around the answer."):
+        assert playbook.add("others", new, 2) is not None
+    assert len(Playbook.replay(playbook.drain_events())) == 4
+    last = playbook.entries[-1]
+    playbook.remove(last.id, "stale", 3)
+    assert playbook.add("others", last.text, 3) is not None, "its word left with it"
+    text = Playbook()
+    assert all(text.add("others", known, 1) for known in (texts[0], 'Desk: begin with "Desk:"'))
+
+
 def test_tags_count_and_refresh_unless_neutral_or_unknown() -> None:
     playbook = Playbook()
     playbook.add("common_mistakes", "x", 1)

@@ -1,8 +1,9 @@
 """The work of an office, in five families: what is asked, and what a right reply has to say.
 
-An item is drawn from its split's own names, words and numbers, so that train and test share none. What is right is
-decided by code: every value of `required` stands whole in the reply, and nothing of `wrong` does, which is
-what somebody would say who mixes things up, and what an echo of the question repeats.
+Each asks for one word, so that a model of half a billion parameters is right about it and only the style is to be
+learned. An item is drawn from its split's own names, words and numbers: train and test share none. What is right is
+decided by code: the answer stands whole in the reply, and what somebody would say who mixes things up does not, nor
+who repeats the question.
 """
 
 import random
@@ -17,13 +18,13 @@ SIZES: Mapping[Split, int] = {"train": 64, "test": 40}  # of each family
 
 @dataclass(frozen=True)
 class Item:
-    """`required` by what it is called; `content` says all of it and keeps to no style."""
+    """`answer` is called `asked`; `wrong` stands beside it and is what somebody would say who mixes things up."""
 
     family: str
     statement: str
-    required: Mapping[str, str]
-    wrong: tuple[str, ...]
-    content: str
+    asked: str
+    answer: str
+    wrong: str
 
 
 _NAMES: Mapping[Split, str] = {
@@ -53,10 +54,6 @@ _SERVICES: Mapping[Split, str] = {
     "train": "mailer indexer billing gateway scheduler catalog checkout tracker archive notifier proxy importer",
     "test": "search login payments exporter router backup inventory chat",
 }
-_CAUSES: Mapping[Split, str] = {
-    "train": "disk full|memory exhausted|network down|certificate expired|queue blocked",
-    "test": "password changed|port closed|database locked|file missing",
-}
 _TOWNS: Mapping[Split, str] = {
     "train": """Ashford Brenley Corfield Dunmere Eastham Fernley Glenby Hartwell Kilmore Langdon Marwick Norbury
         Oakhurst Penfield Ravenby Selwick""",
@@ -71,8 +68,10 @@ class Draw:
         self.split, self.random, self.odd = split, random.Random(seed), int(split == "test")
 
     def word(self, words: Mapping[Split, str]) -> str:
-        text = words[self.split]
-        return self.random.choice([word.strip() for word in text.split("|")] if "|" in text else text.split())
+        return self.random.choice(words[self.split].split())
+
+    def other(self, words: Mapping[Split, str], than: str) -> str:
+        return next(word for word in iter(lambda: self.word(words), "") if word != than)
 
     def number(self, low: int, high: int) -> str:
         return str(self.random.randrange(low, high, 2) + self.odd)
@@ -87,64 +86,65 @@ class Draw:
 
 
 def _ticket(draw: Draw) -> Item:
-    first, last, number = draw.word(_FIRST), draw.word(_NAMES), draw.number(10000, 99998)
-    promise = draw.random.choice(["replace it", "refund it", "repair it", "collect it"])
+    number, customer = draw.number(10000, 99998), draw.number(100, 998)
     return Item(
         "ticket",
-        f"Customer: {first} {last}. Order: {number}. The {draw.word(_THINGS)} is broken, we will {promise}.\n"
-        "Write one sentence to the customer, with name and order number.",
-        {"customer": last, "order number": number},
-        (f"Customer: {first}", "one sentence to the customer"),
-        f"{last} order {number}",
+        f"Customer {customer}, {draw.word(_FIRST)} {draw.word(_NAMES)}: order {number}, the {draw.word(_THINGS)} is "
+        "broken.\nWhat is the order number?",
+        "order number",
+        number,
+        customer,
     )
 
 
 def _commit(draw: Draw) -> Item:
-    noun, old, number = draw.word(_NOUNS), draw.word(_VERBS), draw.number(100, 9998)
-    new = next(verb for verb in iter(lambda: draw.word(_VERBS), "") if verb != old)
+    noun, old = draw.word(_NOUNS), draw.word(_VERBS)
+    new = draw.other(_VERBS, old)
     return Item(
         "commit",
-        f"Issue {number}: the function {old}_{noun} is renamed to {new}_{noun}.\n"
-        "Write the commit message in one line, with the issue number.",
-        {"issue number": number, "new name": f"{new}_{noun}"},
-        ("commit message in one line",),
-        f"{new}_{noun} for issue {number}",
+        f"Commit {draw.number(100, 9998)}: the function {new}_{noun} is added, {old}_{noun} is removed.\n"
+        "Which function is added?",
+        "function",
+        f"{new}_{noun}",
+        f"{old}_{noun}",
     )
 
 
 def _log(draw: Draw) -> Item:
-    time, service, cause = draw.time(), draw.word(_SERVICES), draw.word(_CAUSES)
+    stopped = draw.word(_SERVICES)
+    started = draw.other(_SERVICES, stopped)
     return Item(
         "log",
-        f"Write one log line: at {time} the service {service} stopped, {cause}.",
-        {"time": time, "service": service},
-        ("one log line",),
-        f"{time} {service} stopped",
+        f"{draw.time()} {started} started\n{draw.time()} {stopped} stopped\nWhich service stopped?",
+        "service",
+        stopped,
+        started,
     )
 
 
 def _date(draw: Draw) -> Item:
-    last, old = draw.word(_NAMES), draw.day()
+    old = draw.day()
     new = old + timedelta(days=2 * draw.random.randrange(1, 30))
     return Item(
         "date",
-        f"Mail to {last}: we cannot meet on {old.isoformat()}, let us meet on {new.isoformat()}.\n"
+        f"Mail to {draw.word(_NAMES)}: we cannot meet on {old.isoformat()}, let us meet on {new.isoformat()}.\n"
         "What is the new date?",
-        {"date": new.isoformat()},
-        (old.isoformat(), "the new date?"),
-        f"new date {new.isoformat()}",
+        "date",
+        new.isoformat(),
+        old.isoformat(),
     )
 
 
-def _label(draw: Draw) -> Item:
-    town, number = draw.word(_TOWNS), draw.number(10000, 99998)
+def _parcel(draw: Draw) -> Item:
+    town = draw.word(_TOWNS)
+    origin = draw.other(_TOWNS, town)
     return Item(
-        "label",
-        f"Parcel {number} with a {draw.word(_THINGS)} from {draw.word(_NAMES)} goes to {town}.\n"
-        "Write one short line with parcel number and town.",
-        {"parcel number": number, "town": town},
-        ("one short line",),
-        f"{number} {town}",
+        "parcel",
+        f"Parcel {draw.number(10000, 99998)} with a {draw.word(_THINGS)} goes from {origin} to {town}.\n"
+        "Which town does it go to?",
+        "town",
+        town,
+        origin,
     )
 
 
@@ -153,7 +153,7 @@ FAMILIES: Mapping[str, Callable[[Draw], Item]] = {
     "commit": _commit,
     "log": _log,
     "date": _date,
-    "label": _label,
+    "parcel": _parcel,
 }
 
 

@@ -1,7 +1,8 @@
 """The rules of house styles: what each demands, whether a reply keeps it, and how to keep it.
 
 A rule has a slot. A style has at most one rule of a slot, and rules of different slots never contradict each other:
-marks are compared without case, and none holds a digit, a comma, a full stop or the word "the".
+marks are compared without case, and none holds a comma or a full stop. A demand shows how what it wants looks ("as in
+...") without an answer in it: half a billion parameters write brackets four times as often when they have seen some.
 """
 
 import re
@@ -10,9 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
 # in the order in which a linter looks
-Slot = Literal["opening", "frame", "number", "ban", "stop", "mention", "length", "closing"]
+Slot = Literal["opening", "frame", "words", "comma", "stop", "closing"]
 
-_NUMBER = re.compile(r"\d(?:[\d:./-]*\d)?")
 _WORD_SHOWN = 24  # characters
 _STOPS = ". "  # may follow a closing
 
@@ -49,7 +49,7 @@ class Opening:
 
     @property
     def demand(self) -> str:
-        return f'The reply must begin with "{self.mark}".'
+        return f'The reply must begin with "{self.mark}", as in "{self.mark} ...".'
 
     @property
     def expected(self) -> str:
@@ -73,7 +73,7 @@ class Closing:
 
     @property
     def demand(self) -> str:
-        return f'The reply must end with "{self.mark}".'
+        return f'The reply must end with "{self.mark}", as in "... {self.mark}".'
 
     @property
     def expected(self) -> str:
@@ -97,15 +97,15 @@ class Frame:
     right: str
     name: str
     slot: Slot = "frame"
-    where: str = "around the message"
+    where: str = "around the answer"
 
     @property
     def demand(self) -> str:
-        return f"The message must be in {self.name}, as in {self.left}message{self.right}."
+        return f'The answer must be in {self.name}, as in "{self.left}...{self.right}".'
 
     @property
     def expected(self) -> str:
-        return f"{self.left} and {self.right} around the message"
+        return f"{self.left} and {self.right} around the answer"
 
     def found(self, reply: str) -> str:
         inside = message(reply)
@@ -118,42 +118,6 @@ class Frame:
 
     def keep(self, reply: str) -> str:
         return f"{self.left}{reply}{self.right}"
-
-
-@dataclass(frozen=True)
-class Number:
-    """Around every number; times and dates are numbers."""
-
-    left: str
-    right: str
-    name: str
-    slot: Slot = "number"
-    where: str = "with how the number is written"
-
-    @property
-    def demand(self) -> str:
-        return f"Every number must be {self.name}, as in {self.left}123{self.right}."
-
-    @property
-    def expected(self) -> str:
-        return f"{self.left}123{self.right} for a number"
-
-    def found(self, reply: str) -> str:
-        bare = self._bare(reply)
-        return quoted(bare[0]) if bare else "no number"
-
-    def holds(self, reply: str) -> bool:
-        return _NUMBER.search(reply) is not None and not self._bare(reply)
-
-    def keep(self, reply: str) -> str:
-        return _NUMBER.sub(lambda found: f"{self.left}{found[0]}{self.right}", reply)
-
-    def _bare(self, reply: str) -> list[str]:
-        return [
-            found[0]
-            for found in _NUMBER.finditer(reply)
-            if not (reply[: found.start()].endswith(self.left) and reply[found.end() :].startswith(self.right))
-        ]
 
 
 @dataclass(frozen=True)
@@ -182,77 +146,51 @@ class Ban:
 
 
 @dataclass(frozen=True)
-class Mention:
-    words: str
-    slot: Slot = "mention"
-    where: str = "with something that is missing"
+class Words:
+    """Of the message."""
+
+    most: int
+    name: str
+    slot: Slot = "words"
+    where: str = "with the length of the message"
 
     @property
     def demand(self) -> str:
-        return f'The reply must contain "{self.words}".'
+        return f"The answer must be {self.name}."
 
     @property
     def expected(self) -> str:
-        return f'"{self.words}" in the reply'
+        return self.name
 
     def found(self, reply: str) -> str:
-        return "none"
+        return f"{len(_words(reply))} words"
 
     def holds(self, reply: str) -> bool:
-        return says(reply, self.words)
-
-    def keep(self, reply: str) -> str:
-        return f"{reply} {self.words}"
-
-
-@dataclass(frozen=True)
-class Length:
-    """At most so many words; a content of a few words and all marks have room (tested)."""
-
-    words: int
-    slot: Slot = "length"
-    where: str = "with the length of the reply"
-
-    @property
-    def demand(self) -> str:
-        return f"The reply must have at most {self.words} words."
-
-    @property
-    def expected(self) -> str:
-        return f"at most {self.words} words"
-
-    def found(self, reply: str) -> str:
-        return f"{len(reply.split())} words"
-
-    def holds(self, reply: str) -> bool:
-        return 0 < len(reply.split()) <= self.words
+        return 0 < len(_words(reply)) <= self.most
 
     def keep(self, reply: str) -> str:
         return reply
 
 
-OPENINGS = ("Re:", "Note:", "Desk:", ">>", "OK -")
-CLOSINGS = ("Thanks", "(end)", "Over", "(done)")
+OPENINGS = ("Answer:", "Reply:", "Desk:", "Note:", "Result:", "Ticket:", "OK -")
+CLOSINGS = ("Thanks", "Over", "Done", "(end)")
 
 RULES: Mapping[str, Rule] = {
     **{f"opening_{i}": Opening(mark) for i, mark in enumerate(OPENINGS)},
     "frame_square": Frame("[", "]", "square brackets"),
-    "frame_quotes": Frame('"', '"', "double quotes"),
+    "frame_round": Frame("(", ")", "round brackets"),
+    "frame_curly": Frame("{", "}", "curly brackets"),
     "frame_stars": Frame("*", "*", "asterisks"),
-    "number_square": Number("[", "]", "in square brackets"),
-    "number_hash": Number("#", "", "behind a #"),
-    "ban_comma": Ban("a comma", ",", "ban"),
-    "ban_the": Ban('the word "the"', r"\bthe\b", "ban"),
-    "ban_stop": Ban("a full stop", r"\.", "stop"),
-    "mention_blue": Mention("Team Blue"),
-    "mention_red": Mention("Team Red"),
-    "length_10": Length(10),
-    "length_12": Length(12),
+    "frame_tildes": Frame("~", "~", "tildes"),
+    "words_1": Words(1, "a single word"),
+    "words_2": Words(2, "at most two words"),
+    "comma": Ban("a comma", ",", "comma"),
+    "stop": Ban("a full stop", r"\.", "stop"),
     **{f"closing_{i}": Closing(mark) for i, mark in enumerate(CLOSINGS)},
 }
 LOOKS: Sequence[Slot] = get_args(Slot)
 # In which a writer applies them.
-ORDER: Sequence[Slot] = ("ban", "stop", "length", "number", "mention", "frame", "closing", "opening")
+ORDER: Sequence[Slot] = ("words", "comma", "stop", "frame", "closing", "opening")
 
 
 def kept(content: str, rules: Sequence[Rule]) -> str:
@@ -278,6 +216,10 @@ def message(reply: str) -> str:
 def _unstopped(reply: str) -> str:
     """A reply without case and without full stops at its end."""
     return reply.rstrip(_STOPS).casefold()
+
+
+def _words(reply: str) -> list[str]:
+    return re.findall(r"\w[\w-]*", message(reply))
 
 
 def says(reply: str, words: str) -> bool:

@@ -23,7 +23,7 @@ from resd.types import Messages, Problem, UserError, Verdict
 Feedback = Literal["first", "parser", "vague", "all"]
 Reward = Literal["sparse", "dense"]
 
-MARKS: frozenset[Slot] = frozenset({"opening", "frame", "number", "mention"})  # what no plain reply has
+MARKS: frozenset[Slot] = frozenset({"opening", "frame", "closing"})  # what no plain reply has
 MAX_CHARS = 4000  # of a reply; a longer one counts as cut off
 
 
@@ -31,7 +31,7 @@ class HouseStyle:
     """Implements `resd.task.Task`. Raises UserError for an unknown option.
 
     rules: `dev:N` or `report:N`, the set of rules with that number
-    count: how many rules, 2 to 8
+    count: how many rules, 2 to 6
     feedback: `first` complaint of the linter | `parser`: what it expected and found | `vague`: where, not what | `all`
         complaints
     reward: `sparse`: 1 for a reply that passes | `dense`: the share of rules kept and of content
@@ -87,10 +87,10 @@ class HouseStyle:
         """Raises UserError unless what keeps all rules passes, and neither plain content, nor an echo, nor nothing."""
         for problem in [*self.problems("train")[:5], *self.problems("test")[:5]]:
             item = problem.cases[0]
-            right = kept(item.content, self.rules)
+            right = kept(item.answer, self.rules)
             if not self.verify(problem, right).passed:
                 raise UserError(f"the judge fails {right!r}, which keeps every rule")
-            for wrong in ("", item.content, problem.statement, kept(problem.statement, self.rules)):
+            for wrong in ("", item.answer, problem.statement, kept(problem.statement, self.rules)):
                 if self.verify(problem, wrong).passed:
                     raise UserError(f"the judge passes {wrong!r:.80}, which is no reply in this style")
         return f"house style: {len(self.rules)} rules"
@@ -107,12 +107,11 @@ class HouseStyle:
         vague = self.feedback == "vague"
         if truncated:
             return "Something is wrong with what the reply says." if vague else "The reply must come to an end."
-        missing = [name for name, value in item.required.items() if not says(reply, value)]
-        if not missing and not any(says(reply, value) for value in item.wrong):
+        if says(reply, item.answer) and not says(reply, item.wrong):
             return ""
         if vague:
             return "Something is wrong with what the reply says."
-        return f"The reply must say the right {missing[0]}." if missing else "The reply must say only what is asked."
+        return f"The reply must say the right {item.asked}, and nothing else."
 
 
 def stated(rules: Sequence[Rule], statement: str) -> str:

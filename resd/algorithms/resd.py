@@ -16,7 +16,7 @@ from resd import seeds
 from resd.algorithms import base
 from resd.context.concise import Method, Removals, prune, tally, trim
 from resd.context.curate import Curator
-from resd.context.playbook import Playbook
+from resd.context.playbook import Novelty, Playbook
 from resd.context.reflect import Reflector, apply_tags, count_invalid
 from resd.context.solutions import SolutionBuffer
 from resd.settings import (
@@ -46,6 +46,8 @@ class PlaybookSettings(Section):
     """updates between prunings"""
     trim_after_curation: bool
     """whether it is cut to max_entries after each curation too"""
+    novelty: Novelty
+    """what a lesson must have to be added: a text that is not there yet, or a word"""
 
 
 class Settings(AlgorithmSettings):
@@ -69,7 +71,7 @@ class Algorithm(base.Algorithm[Settings]):
 
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
-        self.playbook = Playbook()
+        self.playbook = Playbook(settings.playbook.novelty)
         self.solutions = SolutionBuffer(run.speech.chat.thinking_opened)
         self.writer = run.writer(settings.writing)
         self.reflector = Reflector(self.writer, run.prompts, self.writer.budget)

@@ -1,7 +1,9 @@
 """The playbook: a store of one-line lessons with stable ids and helpful/harmful counters (paper section 3.3).
 
 Every change is an event, and the events alone rebuild the state. What to remove is decided elsewhere (`concise`).
-Two entries with the same words are one: the second `add` is refused. Near-duplicates in other words are not detected.
+Two entries with the same words are one: the second `add` is refused. `novelty="word"` also refuses a text of which no
+word is new to the playbook, for models that say the same few rules again and again; it takes a rule in other words for
+new, and one that only puts known words together in another way for old.
 """
 
 import re
@@ -12,6 +14,7 @@ from typing import Any, Literal, get_args
 from resd.types import Tag, UserError
 
 Style = Literal["full", "small", "compact"]
+Novelty = Literal["text", "word"]
 
 SECTIONS: Mapping[str, str] = {
     "strategies": "str",
@@ -74,6 +77,11 @@ def _normal(text: str) -> str:
     return one_line(text).casefold().rstrip(" .;!")
 
 
+def _words(text: str) -> set[str]:
+    """Words and marks without the punctuation around them."""
+    return {stripped for word in _normal(text).split() if (stripped := word.strip("\"'.,;:!?"))}
+
+
 def same_words(one: str, other: str) -> bool:
     """Whether two texts would be one entry."""
     return _normal(one) == _normal(other)
@@ -85,7 +93,8 @@ class Playbook:
     Steps are context updates, counted from 1. The state is the entries and the next id: drain the events before saving.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, novelty: Novelty = "text") -> None:
+        self.novelty = novelty
         self._entries: dict[str, Entry] = {}
         self._ids_by_text: dict[str, str] = {}
         self._next = 1
@@ -102,11 +111,11 @@ class Playbook:
         return list(self._entries.values())
 
     def add(self, section: str, text: str, step: int, parents: Iterable[str] = ()) -> Entry | None:
-        """The new entry, or None if an entry with these words exists. Raises ValueError on a blank text."""
+        """The new entry, or None if nothing in it is new. Raises ValueError on a blank text."""
         text, section = one_line(text), section_named(section)
         if not text:
             raise ValueError("an entry needs a text")
-        if _normal(text) in self._ids_by_text:
+        if self._knows(text):
             return None
         id = f"{SECTIONS[section]}-{self._next:05d}"
         entry = Entry(id, section, text, created=step, last_tagged=step, parents=tuple(parents))
@@ -180,6 +189,11 @@ class Playbook:
                 )
         playbook.drain_events()
         return playbook
+
+    def _knows(self, text: str) -> bool:
+        if self.novelty == "word" and _words(text) <= set().union(*map(_words, self._ids_by_text)):
+            return True
+        return _normal(text) in self._ids_by_text
 
     def _repeat(self, event: Mapping[str, Any]) -> bool:
         """Makes one change; False, or an error of Python's, if the event does not describe one that was possible."""
