@@ -1,6 +1,7 @@
 """Every mistake on the command line is one sentence and a non-zero exit status, before anything is loaded."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -121,6 +122,21 @@ def test_a_typo_costs_no_model_loading(tmp_path: Path) -> None:
 def test_a_value_that_only_the_user_can_give_is_asked_for() -> None:
     with pytest.raises(UserError, match=r"task\.options\.source has no value: set it"):
         load("task=local")
+
+
+@pytest.mark.parametrize(
+    ("setting", "wanted"),
+    [
+        ("steps=true", "a whole number"),
+        ("seed=true", "a whole number"),
+        ("rollout.temperature=false", "a number"),
+        ("algorithm.group=true", "a whole number"),
+        ("evaluation.limit=true", "a whole number"),
+    ],
+)
+def test_true_is_no_number(setting: str, wanted: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"{setting}: write {wanted}")):
+        load(setting)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,3 +32,18 @@ class Section(BaseModel):
     """A part of the configuration."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, values: Any) -> Any:
+        """As a text it is refused with the words for a text that is none."""
+        if not isinstance(values, dict):
+            return values
+        types = {name: _types(field.annotation) for name, field in cls.model_fields.items()}
+        numbers = [name for name, found in types.items() if {int, float} & found and bool not in found]
+        wrong = {name for name in numbers if isinstance(values.get(name), bool)}
+        return {name: str(value).lower() if name in wrong else value for name, value in values.items()}
+
+
+def _types(annotation: Any) -> set[Any]:
+    return {annotation}.union(*map(_types, get_args(annotation)))
