@@ -212,7 +212,7 @@ class Observation:
 class Question:
     """What context code asks a model to write. `role` and `key` name it within an update, and so seed its answer.
 
-    `truncated`: parts of it were shortened to fit.
+    `truncated`: parts of it were shortened to fit. `begun`: how the answer begins, which the model goes on from.
     """
 
     role: str
@@ -220,6 +220,7 @@ class Question:
     messages: Messages
     schema: Mapping[str, Any] | None = None
     truncated: bool = False
+    begun: str = ""
 
 
 class Generate(Protocol):

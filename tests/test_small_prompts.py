@@ -135,6 +135,21 @@ def test_nothing_of_the_example_reaches_playbook_or_teacher(chat: Chat, tmp_path
     assert world.counters() == ({} if echoes else {"Begin with right.": (2, 0)})
 
 
+@pytest.mark.parametrize("again", ["", "lesson:"])
+def test_what_a_model_writes_is_begun_for_it(chat: Chat, tmp_path: Path, again: str) -> None:
+    """A student that has learned to begin replies with "Desk:" would begin its lessons so, and nobody could read them."""
+    script = {"one": "wrong", "reflect": f"{again} Begin with right.", "curate": " Begin with right."}
+    world = World(tmp_path, chat, "resd", script, prompts="small", writing__max_prompt=4000)
+    (failed,) = world.update("one")
+    assert failed.reflection is not None
+    assert (failed.reflection.text, failed.reflection.invalid) == ("Begin with right.", 0)
+    assert list(world.counters()) == ["Begin with right."]
+    for role, begun in (("reflect", "lesson:"), ("curate", "add strategies:")):
+        (asked,) = [each for each in world.engine.asked if each.role == role]
+        ids = chat.encode(begun)
+        assert asked.request.prompt_ids[-len(ids) :] == ids
+
+
 def test_a_question_fits_with_its_example(chat: Chat) -> None:
     budget = Budget(chat.room(1500), chat.count)
     question = Reflector(lambda questions: [], SMALL, budget).question(attempt("long feedback " * 500), Playbook())

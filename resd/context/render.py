@@ -8,8 +8,9 @@ first, so that an engine's prefix cache serves it. Optional parts are left out, 
 empty.
 
 A style is a folder of templates: `ROLE.j2` is the user's message, `ROLE_turns.j2`, if there is one, earlier turns of an
-example, each below a line `== user` or `== assistant`. What an example says is no lesson: it is dropped where a model
-repeats it. The teacher has no example, for what it reads is what the student learns.
+example, each below a line `== user` or `== assistant`, and below `== begun` how the answer begins: a student that has
+learned to begin replies in some way would begin what it writes in that way too. What an example says is no lesson: it
+is dropped where a model repeats it. The teacher has no example, for what it reads is what the student learns.
 """
 
 import re
@@ -27,7 +28,7 @@ from resd.types import Messages, Question, Reflection, UserError
 
 PROMPTS = Path(__file__).parent / "prompts"
 TURN = 16  # tokens that a chat template adds to a turn, at most
-_TURN = re.compile(r"^== (user|assistant)\n", re.MULTILINE)
+_TURN = re.compile(r"^== (user|assistant|begun)\n", re.MULTILINE)
 
 
 @cache
@@ -42,11 +43,20 @@ def _environment(style: Style) -> Environment:
 
 
 @cache
-def turns(style: Style, role: str) -> Messages:
-    """The turns of the example that come before a question; none for a style without."""
+def _example(style: Style, role: str) -> Messages:
     path = PROMPTS / style / f"{role}_turns.j2"
     pieces = _TURN.split(path.read_text(encoding="utf-8")) if path.is_file() else [""]
     return [{"role": who, "content": text.strip()} for who, text in zip(pieces[1::2], pieces[2::2], strict=True)]
+
+
+def turns(style: Style, role: str) -> Messages:
+    """The turns of the example that come before a question; none for a style without."""
+    return [turn for turn in _example(style, role) if turn["role"] != "begun"]
+
+
+def begun(style: Style, role: str) -> str:
+    """How an answer begins, if the style says so."""
+    return "".join(turn["content"] for turn in _example(style, role) if turn["role"] == "begun")
 
 
 class Prompts:
@@ -108,11 +118,11 @@ class Prompts:
     def question(self, role: Role, key: str, text: str, truncated: bool = False) -> Question:
         """A rendered prompt as one user message after those of the example, with what the format enforces."""
         messages = [*turns(self.style, role), {"role": "user", "content": text}]
-        return Question(role, key, messages, self.format.schema(role), truncated)
+        return Question(role, key, messages, self.format.schema(role), truncated, begun(self.style, role))
 
     def taken(self, role: Role, count: Callable[[str], int]) -> int:
-        """Tokens of the example before a question."""
-        return sum(count(turn["content"]) + TURN for turn in turns(self.style, role))
+        """Tokens of the example before a question, and of the beginning of the answer."""
+        return sum(count(turn["content"]) + TURN for turn in _example(self.style, role))
 
     def reflection(self, output: str) -> Reflection:
         """What an output says; empty and invalid if it repeats the example."""

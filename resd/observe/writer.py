@@ -42,7 +42,7 @@ class Writer:
     def request(self, question: Question) -> Request | None:
         """The question as the engine gets it; None if it is too long."""
         chat, sampling = self.speech.chat, self.sampling
-        ids = chat.ids(question.messages)
+        ids = [*chat.ids(question.messages), *chat.encode(self._begun(question))]
         if len(ids) > sampling.max_prompt:
             return None
         seed = seeds.derive(self.speech.seed, question.role, self.journal.step, question.key)
@@ -60,7 +60,7 @@ class Writer:
             self.journal.count(f"{role}/truncated", question.truncated and request is not None)
             asked, answer = self.early.pop((role, question.key), (None, None))
             if answer is not None and asked == request:
-                texts[i] = self.speech.chat.decode(answer.ids)
+                texts[i] = self._whole(question, answer)
             elif request is not None:
                 late[i] = request
         with self.speech.clock(role):
@@ -78,7 +78,16 @@ class Writer:
     def write(self, questions: Sequence[Question], requests: Sequence[Request]) -> list[str | None]:
         """An answer to each, None for one that failed; `requests` are the questions as an engine gets them."""
         role = questions[0].role if questions else ""
-        return [self.speech.chat.decode(answer.ids) for answer in self.speech.complete(requests, role)]
+        answers = self.speech.complete(requests, role)
+        return [self._whole(*pair) for pair in zip(questions, answers, strict=True)]
+
+    def _whole(self, question: Question, answer: Completion) -> str:
+        begun, text = self._begun(question), self.speech.chat.decode(answer.ids)
+        return text if text.lstrip().startswith(begun) else begun + text  # some begin once more
+
+    def _begun(self, question: Question) -> str:
+        """Nothing where a prompt opens the thinking, which comes before any answer."""
+        return "" if self.opens else question.begun
 
     def _as_the_student_would(self, text: str) -> str:
         """Where the thinking of either begins in the prompt, the other's text has the tag that is missing."""
