@@ -137,7 +137,7 @@ def test_nothing_of_the_example_reaches_playbook_or_teacher(chat: Chat, tmp_path
 
 @pytest.mark.parametrize("again", ["", "lesson:"])
 def test_what_a_model_writes_is_begun_for_it(chat: Chat, tmp_path: Path, again: str) -> None:
-    """A student that has learned to begin replies with "Desk:" would begin its lessons so, and nobody could read them."""
+    """A student that has learned to begin replies with "Desk:" would begin its lessons so, and none could be read."""
     script = {"one": "wrong", "reflect": f"{again} Begin with right.", "curate": " Begin with right."}
     world = World(tmp_path, chat, "resd", script, prompts="small", writing__max_prompt=4000)
     (failed,) = world.update("one")
