@@ -152,7 +152,7 @@ class Words:
     most: int
     name: str
     slot: Slot = "words"
-    where: str = "with the length of the message"
+    where: str = "with the length of the answer"
 
     @property
     def demand(self) -> str:
