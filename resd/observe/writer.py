@@ -97,8 +97,8 @@ class Writer:
 
 
 class RemoteWriter(Writer):
-    """Asks an address for chat completions, which nobody begins for it. Lengths are counted with the student's tokenizer,
-    which is a guess."""
+    """Asks an address for chat completions, which nobody begins for it. Lengths are counted with the student's
+    tokenizer, which is a guess."""
 
     def __init__(self, speech: Speech, journal: Journal, sampling: SamplingSettings, address: Address) -> None:
         # not the student's voice, or a pipelined run would let its engine answer
