@@ -213,6 +213,7 @@ class Question:
     """What context code asks a model to write. `role` and `key` name it within an update, and so seed its answer.
 
     `truncated`: parts of it were shortened to fit. `begun`: how the answer begins, which the model goes on from.
+    `by_line`: each line of the answer is a statement, so that one which was cut off is none.
     """
 
     role: str
@@ -221,6 +222,7 @@ class Question:
     schema: Mapping[str, Any] | None = None
     truncated: bool = False
     begun: str = ""
+    by_line: bool = False
 
 
 class Generate(Protocol):

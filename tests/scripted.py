@@ -40,6 +40,7 @@ SAMPLING = SamplingSettings(max_prompt=1000, max_response=200, temperature=0.9, 
 LOGPROB = -1.5
 
 # What a role says: always the same, one after the other (the last one from then on), or as the prompt demands.
+CUT = " ..."  # what ends a line that the limit on tokens cut off
 Line = str | list[str] | Callable[[str], str]
 
 
@@ -73,8 +74,11 @@ class Engine:
         role = next((role for ending, role in ROLES.items() if text.endswith(ending)), "try")
         role = next((r for start, r in SMALL_ROLES.items() if f"\n{start}" in f"\n{text}"), role)
         self.asked.append(Asked(role, text, request))
-        ids = self.chat.encode(self._line(text.split()[-1] if role == "try" else role, text))
-        return Completion([*ids, self.chat.eos_ids[0]], [LOGPROB] * (len(ids) + 1), truncated=False)
+        line = self._line(text.split()[-1] if role == "try" else role, text)
+        cut = line.endswith(CUT)
+        ids = self.chat.encode(line.removesuffix(CUT))
+        ids += [] if cut else [self.chat.eos_ids[0]]
+        return Completion(ids, [LOGPROB] * len(ids), cut)
 
     def _line(self, key: str, text: str) -> str:
         line = self.script.get(key, "nothing")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import tiny
-from scripted import LOGPROB, SAMPLING, Line, World, model_settings, prompt, said
+from scripted import CUT, LOGPROB, SAMPLING, Line, World, model_settings, prompt, said
 
 from resd.model.chat import Chat
 
@@ -339,6 +339,20 @@ def test_a_loss_says_that_thinking_never_ended(thinking: Chat, tmp_path: Path) -
     first, _, last = world.update("one", "two", "three")
     assert (world.metrics["reflect/thinking_cut"], world.metrics["reflect/invalid"]) == (1, 1)
     assert [attempt.reflection and attempt.reflection.text for attempt in (first, last)] == ["a b", ""]
+
+
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_a_statement_that_was_cut_off_is_none(chat: Chat, tmp_path: Path, pipelined: bool) -> None:
+    """A model that repeats itself up to the limit would fill playbook and teacher's prompt with that."""
+    lines: dict[str, Line] = {
+        "reflect": ["lesson: whole\nlesson: and then" + CUT, f"lesson: and then and then{CUT}"],
+        "curate": f"add err: first rule here\nadd err: and then{CUT}",
+    }
+    world = World(tmp_path, chat, "resd", SCRIPT | lines, pipelined=pipelined)
+    one, two = world.update("one", "two")
+    assert [attempt.reflection and attempt.reflection.text for attempt in (one, two)] == ["whole", ""]
+    assert (world.metrics["reflect/cut"], world.metrics["reflect/invalid"]) == (2, 1)
+    assert (world.metrics["curate/cut"], list(world.counters())) == (1, ["first rule here"])
 
 
 def test_unusable_answers_are_counted(chat: Chat, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import tiny
-from scripted import SAMPLING, Asked, Engine, Line, World, model_settings, prompt
+from scripted import CUT, SAMPLING, Asked, Engine, Line, World, model_settings, prompt
 from stand_in import Server, serve
 from test_train import of_kind, run
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -111,7 +111,9 @@ def completions(lines: dict[str, Any]) -> Any:
         assert path == "/v1/chat/completions"
         text = body["messages"][-1]["content"]
         role = next(role for ending, role in ENDINGS.items() if text.endswith(ending))
-        return {"choices": [{"message": {"content": lines[role]}, "finish_reason": "stop"}]}
+        line = lines[role]
+        reason = "length" if line.endswith(CUT) else "stop"
+        return {"choices": [{"message": {"content": line.removesuffix(CUT)}, "finish_reason": reason}]}
 
     return answer
 
@@ -144,6 +146,15 @@ def test_an_address_writes(chat: Chat, tmp_path: Path, server: Server, pipelined
     assert "response_format" not in reflected  # the line format has no schema
     assert world.teacher(attempt) == prompt("one", f"err-00001: {RULE}", "wrong", "one is not wrong", "the author's")
     assert world.metrics["reflect/lost"] == world.metrics["reflect/retried"] == world.metrics["curate/lost"] == 0
+
+
+def test_an_address_cuts_off_as_an_engine_does(chat: Chat, tmp_path: Path, server: Server) -> None:
+    server.answer = completions({**WRITES, "reflect": f"lesson: whole\nlesson: and then and then{CUT}"})
+    world = World(tmp_path, chat, "resd", SCRIPT, author=at(server))
+    [attempt] = world.update("one")
+    assert attempt.reflection
+    assert attempt.reflection.text == "whole"
+    assert (world.metrics["reflect/cut"], world.metrics["reflect/invalid"]) == (1, 0)
 
 
 def test_what_an_address_does_not_write_is_counted_and_said(
@@ -206,10 +217,11 @@ def test_a_folder_writes_and_is_never_given_other_weights(mesh: DeviceMesh, tiny
     """The student's own weights as author write what the student would have written in the first update, no other."""
     texts: dict[str, list[list[str]]] = {}
     wanted = [*RUN, "steps=2", "optimizer.lr=0.1", "rollout.max_response=20", "optimizer.warmup=1", "batch_size=2"]
+    wanted += ["algorithm.writing.max_response=200"]  # noise that holds whole lines, for what is cut off does not count
     for name, more in [("self", []), ("author", [f"author.path={tiny_model}"])]:
         run(tiny_model, tmp_path / name, *wanted, *more)
         texts[name] = [reflections(tmp_path / name, step) for step in (1, 2)]
-    assert texts["author"][0] == texts["self"][0]
+    assert texts["author"][0] == texts["self"][0] != ["", ""]
     assert texts["author"][1] != texts["self"][1]
 
 

@@ -25,6 +25,7 @@ from resd.verify import Verifier
 
 SETTINGS = ["task=custom", "task.name=verifier_tasks:Echo", "batch_size=6", "rollout.max_response=24", "steps=2"]
 SETTINGS += ["rollout.max_prompt=200", "model.max_prompt=800", "evaluation.before=false", "evaluation.samples=1"]
+LONG = "algorithm.writing.max_response=64"  # noise that holds whole lines, for what is cut off does not count
 SAID = ("id", "response", "verdict", "reflection", "teacher_prompt")
 
 
@@ -41,7 +42,7 @@ def run(path: Path, run_dir: Path, *overrides: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("group", [1, 2])
 def test_a_pipelined_run_writes_the_same(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, group: int) -> None:
-    settings = [f"algorithm.group={group}", "optimizer.lr=1e-3"]
+    settings = [f"algorithm.group={group}", "optimizer.lr=1e-3", LONG]
     plain = run(tiny_model, tmp_path / "plain", *settings)
     piped = run(tiny_model, tmp_path / "piped", *settings, "engine.pipelined=true")
     assert len({attempt["reflection"]["text"] for attempt in plain if attempt["reflection"]}) > 2

@@ -80,6 +80,9 @@ class JsonFormat:
     def __init__(self, thinking_opened: bool = False) -> None:
         self.thinking_opened = thinking_opened
 
+    def by_line(self, role: Role) -> bool:
+        return False
+
     def schema(self, role: Role) -> dict[str, Any] | None:
         if role not in SCHEMAS:
             return None

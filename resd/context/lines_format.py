@@ -79,6 +79,9 @@ class LinesFormat:
     def schema(self, role: Role) -> dict[str, Any] | None:
         return None
 
+    def by_line(self, role: Role) -> bool:
+        return role != "summarise"
+
     def instructions(self, role: Role) -> str:
         return _LINES_INSTRUCTIONS[role]
 

@@ -96,6 +96,9 @@ class Format(Protocol):
     def schema(self, role: Role) -> dict[str, Any] | None:
         """A JSON schema for guided decoding, or None if any text may be written."""
 
+    def by_line(self, role: Role) -> bool:
+        """Whether each line is a statement of its own."""
+
     def instructions(self, role: Role) -> str:
         """What tells a model how to write."""
 

@@ -118,7 +118,8 @@ class Prompts:
     def question(self, role: Role, key: str, text: str, truncated: bool = False) -> Question:
         """A rendered prompt as one user message after those of the example, with what the format enforces."""
         messages = [*turns(self.style, role), {"role": "user", "content": text}]
-        return Question(role, key, messages, self.format.schema(role), truncated, begun(self.style, role))
+        by_line = self.format.by_line(role)
+        return Question(role, key, messages, self.format.schema(role), truncated, begun(self.style, role), by_line)
 
     def taken(self, role: Role, count: Callable[[str], int]) -> int:
         """Tokens of the example before a question, and of the beginning of the answer."""

@@ -7,7 +7,7 @@ came early, in the shadow of the rollout (`resd.observe.pipeline`), is the answe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from resd import dist, seeds
 from resd.address import Address, Failed
@@ -17,6 +17,13 @@ from resd.report.journal import Journal
 from resd.settings import AuthorSettings, SamplingSettings
 from resd.thinking import CLOSE, OPEN, cut_in_thinking
 from resd.types import Completion, Question, Request
+
+
+class Written(NamedTuple):
+    """`cut`: the limit on tokens ended it."""
+
+    text: str
+    cut: bool
 
 
 class Writer:
@@ -52,38 +59,46 @@ class Writer:
         if not questions:
             return []
         role = questions[0].role
-        texts: list[str | None] = [None] * len(questions)
+        answers: list[Written | None] = [None] * len(questions)
         late: dict[int, Request] = {}
         for i, question in enumerate(questions):
             request = self.request(question)
             self.journal.count(f"{role}/too_long", request is None)
             self.journal.count(f"{role}/truncated", question.truncated and request is not None)
-            asked, answer = self.early.pop((role, question.key), (None, None))
-            if answer is not None and asked == request:
-                texts[i] = self._whole(question, answer)
+            asked, early = self.early.pop((role, question.key), (None, None))
+            if early is not None and asked == request:
+                answers[i] = self._written(question, early)
             elif request is not None:
                 late[i] = request
         with self.speech.clock(role):
-            for i, text in zip(late, self.write([questions[i] for i in late], list(late.values())), strict=True):
-                texts[i] = text
-        cut = [text is not None and cut_in_thinking(text, self.opens) for text in texts]
-        self.journal.count(f"{role}/thinking_cut", sum(cut), f"max_response={self.sampling.max_response} tokens")
-        return [None if text is None else self._as_the_student_would(text) for text in texts]
+            for i, said in zip(late, self.write([questions[i] for i in late], list(late.values())), strict=True):
+                answers[i] = said
+        return [answer and self._read(question, answer) for question, answer in zip(questions, answers, strict=True)]
+
+    def _read(self, question: Question, answer: Written) -> str:
+        """What of an answer counts; an unfinished statement does not."""
+        limit = f"max_response={self.sampling.max_response} tokens"
+        in_thinking = cut_in_thinking(answer.text, self.opens)
+        self.journal.count(f"{question.role}/thinking_cut", in_thinking, limit)
+        unfinished = answer.cut and question.by_line and not in_thinking
+        self.journal.count(f"{question.role}/cut", unfinished, limit)
+        return self._as_the_student_would(answer.text.rpartition("\n")[0] if unfinished else answer.text)
 
     @property
     def opens(self) -> bool:
         """Whether the writer's own prompts end in the beginning of its thinking."""
         return self.speech.chat.thinking_opened
 
-    def write(self, questions: Sequence[Question], requests: Sequence[Request]) -> list[str | None]:
+    def write(self, questions: Sequence[Question], requests: Sequence[Request]) -> list[Written | None]:
         """An answer to each, None for one that failed; `requests` are the questions as an engine gets them."""
         role = questions[0].role if questions else ""
         answers = self.speech.complete(requests, role)
-        return [self._whole(*pair) for pair in zip(questions, answers, strict=True)]
+        return [self._written(*pair) for pair in zip(questions, answers, strict=True)]
 
-    def _whole(self, question: Question, answer: Completion) -> str:
+    def _written(self, question: Question, answer: Completion) -> Written:
         begun, text = self._begun(question), self.speech.chat.decode(answer.ids)
-        return text if text.lstrip().startswith(begun) else begun + text  # some begin once more
+        whole = text if text.lstrip().startswith(begun) else begun + text  # some begin once more
+        return Written(whole, answer.truncated)
 
     def _begun(self, question: Question) -> str:
         """Nothing where a prompt opens the thinking, which comes before any answer."""
@@ -109,7 +124,7 @@ class RemoteWriter(Writer):
     def opens(self) -> bool:
         return False
 
-    def write(self, questions: Sequence[Question], requests: Sequence[Request]) -> list[str | None]:
+    def write(self, questions: Sequence[Question], requests: Sequence[Request]) -> list[Written | None]:
         bodies = dist.mine([_body(*pair) for pair in zip(questions, requests, strict=True)])
         answers = dict(
             zip(bodies, map(_read, self.address.ask("chat/completions", list(bodies.values()))), strict=True)
@@ -121,7 +136,7 @@ class RemoteWriter(Writer):
             self.journal.count(f"{role}/lost", len(lost), lost[0] if lost else "")
             retried = dist.gather({dist.rank(): self.address.take_retried()})
             self.journal.count(f"{role}/retried", sum(retried.values()))
-        return [None if isinstance(text, Failed) else text for text in merged]
+        return [None if isinstance(text, Failed) else Written(*text) for text in merged]
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,15 +170,15 @@ def _body(question: Question, request: Request) -> dict[str, Any]:
     return body
 
 
-def _read(answer: Mapping[str, Any] | Failed) -> str | Failed:
+def _read(answer: Mapping[str, Any] | Failed) -> tuple[str, bool] | Failed:
     """What was said, without the reasoning that a server keeps apart."""
     if isinstance(answer, Failed):
         return answer
     try:
         choice = answer["choices"][0]
-        text = choice["message"]["content"]
+        text, reason = choice["message"]["content"], choice.get("finish_reason")
     except (LookupError, TypeError):
         return Failed("not what a chat completion looks like")
     if isinstance(text, str):
-        return text
-    return Failed(f"an answer without a text (finish_reason {choice.get('finish_reason')})")
+        return text, reason == "length"
+    return Failed(f"an answer without a text (finish_reason {reason})")

@@ -41,6 +41,7 @@ LOSSES: Mapping[str, str] = {
             "invalid": unusable,
             "truncated": f"prompts for {one} shortened to fit",
             "thinking_cut": f"{many} cut inside their thinking",
+            "cut": f"{many} cut off, whose last line does not count",
             "lost": f"{many} that the author did not write",
         }.items()
     },
