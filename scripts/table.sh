@@ -39,7 +39,7 @@ overrides() {
         no_reflection) echo "algorithm.teacher_prompt.reflection=false" ;;
         no_playbook) echo "algorithm.teacher_prompt.playbook=false" ;;
         no_solution) echo "algorithm.teacher_prompt.solution=false" ;;
-        grpo8) printf 'algorithm=grpo\nalgorithm.group=8\n' ;;
+        grpo8) printf 'algorithm=grpo\nalgorithm.group=8\non_empty=warn\n' ;;
         grpo8_dense) printf 'algorithm=grpo\nalgorithm.group=8\ntask.options.reward=dense\n' ;;
         frozen) echo "algorithm.teacher.kind=frozen" ;;
         swapped) echo "algorithm=resd_swapped" ;;

@@ -4,6 +4,7 @@ const CURVES = [
   [/^eval\/per_case\/mean@/, "Test: cases passed, mean"], [/^eval\/per_case\/best@/, "Test: cases passed, best"],
   ...(DATA.graded ? [[/^eval\/reward\/mean@/, "Test: reward, mean"], [/^eval\/reward\/best@/, "Test: reward, best"]] : []),
   [/^eval\/reward\/.+\/mean@/, "Test: reward of one judge, mean"],
+  [/^eval\/(?!per_|reward\/)([^/]+)\/mean@/, "Test: $1, mean"], // a task's own scores
   [/^forgetting\/per_task\/mean@/, "Second task: solved, mean"], [/^forgetting\/per_case\/mean@/, "Second task: cases passed, mean"],
   [/^train\/per_task$/, "Training: tasks solved"], ...(DATA.graded ? [[/^train\/reward$/, "Training: reward"]] : []), [/^loss$/, "Loss"], [/^grad_norm$/, "Gradient norm"],
   [/^response\/length$/, "Response length (tokens)"], [/^playbook\/size$/, "Playbook entries"],
@@ -45,12 +46,13 @@ function drawCurves() {
   const chart = (name, title) => lineChart({
     title, name,
     series: DATA.groups.map((g, i) => (state.off.has(i) ? { points: [], lines: [] } : groupSeries(g, i, name, state.axis, state.kind))),
-    isPercent: /per_(task|case)|\/reward|truncated$/.test(name),
+    isPercent: /per_(task|case)|\/reward|\/mean@|\/best@|truncated$/.test(name),
     xName: AXES[state.axis].toLowerCase(),
     xFormat: (v) => (state.axis === "seconds" ? duration(v) : number(v)),
   });
   const draw = () => {
-    const fixed = CURVES.flatMap(([pattern, title]) => names.filter((name) => pattern.test(name)).map((name) => [name, title]));
+    const fixed = CURVES.flatMap(([pattern, title]) =>
+      names.filter((name) => pattern.test(name)).map((name) => [name, title.replace("$1", () => pattern.exec(name)[1])]));
     charts.replaceChildren(...[...fixed, ...(state.extra ? [[state.extra, state.extra]] : [])].map(([name, title]) => chart(name, title)));
   };
   const set = (key) => (value) => { state[key] = value; draw(); };
