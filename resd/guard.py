@@ -63,7 +63,8 @@ class Guard:
         self.mute += bool(mute)
         losses = ", ".join(f"{events} x {name}" for name, events in self.journal.losses.items())
         step = self.journal.step
-        none_needed = bool(observed.attempts) and not failed and not observed.samples
+        solved = bool(observed.attempts) and not failed and not observed.samples
+        none_needed = solved or observed.gathers
         if self.learns and losses and not none_needed and not any(_usable(sample) for sample in observed.samples):
             return self._say(f"update {step} has no sample to learn from ({losses})")
         if mute and self.mute == PATIENCE:

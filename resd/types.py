@@ -198,7 +198,7 @@ class Observation:
     """What an algorithm saw in one update: verified attempts, samples to learn from, and metrics.
 
     `stop` is a reason to end the run after this update, if there is one. `mute` names what was asked of a model and not
-    answered once in a usable way.
+    answered once in a usable way. `gathers`: nothing is to be learned from it yet.
     """
 
     attempts: list[Attempt]
@@ -206,6 +206,7 @@ class Observation:
     metrics: Mapping[str, float] = field(default_factory=dict)
     stop: str = ""
     mute: str = ""
+    gathers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

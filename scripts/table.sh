@@ -76,4 +76,5 @@ export PYTHON OUT COMMON STEPS EVERY FOREIGN FAST TEACHER FOREIGNER OMP_NUM_THRE
 for seed in $SEEDS; do for method in $METHODS; do echo "$method $seed"; done; done |
     xargs -P "$JOBS" -L 1 bash -c 'one "$0" "$1"'
 mapfile -t runs < <(for method in $METHODS; do ls -d "$OUT/$method"/seed_*; done)
-"$PYTHON" -m resd.report "${runs[@]}" --out "$OUT/report.html" --title "$TITLE" --markdown
+mapfile -t across < <(grep -o '[^ ]*=[^ ]*{seed}' <<<"$COMMON" | cut -d= -f1)
+"$PYTHON" -m resd.report "${runs[@]}" "${across[@]/#/--across=}" --out "$OUT/report.html" --title "$TITLE" --markdown

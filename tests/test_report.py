@@ -57,7 +57,8 @@ def write_run(folder: Path, scores: Sequence[float], seed: int = 0, **settings: 
             )
             attempts = [attempt(step, "easy", step > 1, f"a\n{step}\nz"), attempt(step, "hard", False, HOSTILE, step)]
             write_attempts(folder, step, attempts)
-        log.metrics(step, "eval", {name: score + i / 100 for i, name in enumerate(NAMES)})
+        accuracies = {name: score + i / 100 for i, name in enumerate(NAMES)}
+        log.metrics(step, "eval", accuracies | {"eval/content/mean@2": score})
     log.close()
     events = [
         {"event": "add", "step": 1, "id": "str-00001", "section": "strategies", "text": HOSTILE, "parents": []},
@@ -180,6 +181,22 @@ def test_seeds_of_a_method_are_joined(tmp_path: Path) -> None:
     ]
     assert [group["runs"] for group in page["data"]["groups"]] == [[0, 1, 2], [3]]
     assert [group["label"] for group in page["data"]["groups"]] == ["method group=null", "method group=8"]
+
+
+def test_runs_may_differ_in_a_setting_and_be_seeds_of_one_method(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [
+        write_run(tmp_path / f"{name}{seed}", [0.0, score], seed, algorithm={"name": name}, task={"rules": f"r:{seed}"})
+        for name, scores in {"a": (0.1, 0.2, 0.3), "b": (0.5, 0.6, 0.7)}.items()
+        for seed, score in enumerate(scores)
+    ]
+    assert len(group_runs(read_runs(runs))) == 6
+    out = str(tmp_path / "report.html")
+    assert main([*map(str, runs), "--across", "task.rules", "--out", out, "--markdown"]) == 0
+    assert "| a | 3 | last | 2 | 20.0 ± " in capsys.readouterr().out
+    page = parse(tmp_path / "report.html")
+    assert [(group["label"], group["runs"]) for group in page["data"]["groups"]] == [("a", [0, 1, 2]), ("b", [3, 4, 5])]
 
 
 def test_a_directory_given_twice_counts_once(tmp_path: Path) -> None:
@@ -374,7 +391,8 @@ def test_a_browser_draws_it_without_complaint(tmp_path: Path) -> None:
     command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", f"file://{tmp_path / 'page.html'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert "CONSOLE" not in done.stderr, done.stderr
-    assert done.stdout.count('class="chart"') == 5  # four evaluation metrics and the loss
+    assert done.stdout.count('class="chart"') == 6  # four accuracies, a score of the task's own, and the loss
+    assert "Test: content, mean" in done.stdout
     assert done.stdout.count('<li class="passed"') == 2
     assert done.stdout.count('role="option"') == 2
     assert "&lt;img src=x" in done.stdout

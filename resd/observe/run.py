@@ -251,13 +251,15 @@ class Run:
 
 
 def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:
-    """How the first tries of a batch went; what follows from another attempt does not count.
+    """How the first tries of a batch went, if there were any; what follows from another attempt does not count.
 
     `response/entropy` is estimated from the sampled tokens, nats a token; `response/end_logprob` is the mean
     log-probability of the tokens that ended a turn. Either is missing where there was none.
     """
     attempts = [attempt for attempt in attempts if attempt.parent is None]
-    count = max(1, len(attempts))
+    if not attempts:
+        return {}
+    count = len(attempts)
     verdicts = [attempt.verdict for attempt in attempts if attempt.verdict is not None]
     judged = dict.fromkeys(name for v in verdicts for name in v.scores if name.startswith("reward/"))
     return {

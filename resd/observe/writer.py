@@ -58,7 +58,18 @@ class Writer:
     def __call__(self, questions: Sequence[Question]) -> list[str | None]:
         if not questions:
             return []
-        role = questions[0].role
+        role, limit = questions[0].role, f"max_response={self.sampling.max_response} tokens"
+        answers = self._answers(questions, role)
+        thinking = [answer is not None and cut_in_thinking(answer.text, self.opens) for answer in answers]
+        self.journal.count(f"{role}/thinking_cut", sum(thinking), limit)
+        cut = [
+            answer is not None and answer.cut and question.by_line and not thinks
+            for question, answer, thinks in zip(questions, answers, thinking, strict=True)
+        ]
+        self.journal.count(f"{role}/cut", sum(cut), limit)
+        return [answer and self._read(answer.text, short) for answer, short in zip(answers, cut, strict=True)]
+
+    def _answers(self, questions: Sequence[Question], role: str) -> list[Written | None]:
         answers: list[Written | None] = [None] * len(questions)
         late: dict[int, Request] = {}
         for i, question in enumerate(questions):
@@ -73,16 +84,11 @@ class Writer:
         with self.speech.clock(role):
             for i, said in zip(late, self.write([questions[i] for i in late], list(late.values())), strict=True):
                 answers[i] = said
-        return [answer and self._read(question, answer) for question, answer in zip(questions, answers, strict=True)]
+        return answers
 
-    def _read(self, question: Question, answer: Written) -> str:
-        """What of an answer counts; an unfinished statement does not."""
-        limit = f"max_response={self.sampling.max_response} tokens"
-        in_thinking = cut_in_thinking(answer.text, self.opens)
-        self.journal.count(f"{question.role}/thinking_cut", in_thinking, limit)
-        unfinished = answer.cut and question.by_line and not in_thinking
-        self.journal.count(f"{question.role}/cut", unfinished, limit)
-        return self._as_the_student_would(answer.text.rpartition("\n")[0] if unfinished else answer.text)
+    def _read(self, text: str, cut: bool) -> str:
+        """What of an answer counts; a statement that was `cut` off does not."""
+        return self._as_the_student_would(text.rpartition("\n")[0] if cut else text)
 
     @property
     def opens(self) -> bool:

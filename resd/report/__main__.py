@@ -18,6 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run directory; seeds of one method join")
     parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE", help="default: %(default)s")
     parser.add_argument("--title", default="resd report", help="heading of the page")
+    parser.add_argument(
+        "--across",
+        action="append",
+        default=[],
+        metavar="SETTING",
+        help="runs that differ in it alone are seeds of one method too, such as task.options.rules",
+    )
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown too")
     try:
         chosen, _ = parser.parse(arguments)
@@ -29,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if runs and left_out:  # a job of a sweep that failed at once
         print(f"left out, for want of a metrics.jsonl: {' '.join(left_out)}")
     try:
-        size = write_report(runs or chosen.runs, chosen.out, title=chosen.title)
+        size = write_report(runs or chosen.runs, chosen.out, title=chosen.title, across=chosen.across)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -38,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     print(f"{chosen.out}: {size / 1e6:.1f} MB; open it in a browser")
     if chosen.markdown:
-        groups = group_runs(read_runs(runs))
+        groups = group_runs(read_runs(runs), chosen.across)
         print(f"\n{scores(groups)}\n{curves(groups)}", end="")
     return 0
 

@@ -69,24 +69,25 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean, quantile * statistics.stdev(values) / len(values) ** 0.5)
 
 
-def group_runs(runs: Sequence[RunRecord]) -> list[Group]:
-    """Groups in the order in which their first run was given."""
+def group_runs(runs: Sequence[RunRecord], across: Sequence[str] = ()) -> list[Group]:
+    """Groups in the order in which their first run was given; runs of one may differ in the settings `across` too."""
     members: dict[str, list[RunRecord]] = {}
     for run in runs:
-        settings = essential(run.config)
+        settings = essential(run.config, across)
         key = repr(sorted(settings.items())) if settings else str(run.path)
         members.setdefault(key, []).append(run)
     groups = list(members.values())
-    labels = _labels([essential(group[0].config) for group in groups], [group[0].path.name for group in groups])
-    return [Group(label, group, essential(group[0].config)) for label, group in zip(labels, groups, strict=True)]
+    settled = [essential(group[0].config, across) for group in groups]
+    labels = _labels(settled, [group[0].path.name for group in groups])
+    return [Group(*parts) for parts in zip(labels, groups, settled, strict=True)]
 
 
-def essential(config: Mapping[str, Any]) -> dict[str, Any]:
+def essential(config: Mapping[str, Any], across: Sequence[str] = ()) -> dict[str, Any]:
     """Flat settings without the incidental ones."""
     return {
         key: value
         for key, value in flat(config).items()
-        if not any(key == name or key.startswith(f"{name}.") for name in INCIDENTAL)
+        if not any(key == name or key.startswith(f"{name}.") for name in (*INCIDENTAL, *across))
     }
 
 

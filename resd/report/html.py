@@ -29,21 +29,26 @@ LABORATORY = {
 
 
 def write_report(
-    paths: Sequence[Path], out: Path, *, title: str = "resd report", attempts_bytes: int = ATTEMPTS_BYTES
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    title: str = "resd report",
+    across: Sequence[str] = (),
+    attempts_bytes: int = ATTEMPTS_BYTES,
 ) -> int:
-    """Write the page about the runs in `paths`; returns its size in bytes.
+    """Write the page about the runs in `paths`; returns its size in bytes. `across`: see `group_runs`.
 
     About `attempts_bytes` bytes of attempts are embedded at most, from updates spread over each run; the page says how
     many are missing. Raises UserError if a path is not a run directory.
     """
-    page = render(read_runs(paths), title=title, attempts_bytes=attempts_bytes).encode("utf-8")
+    groups = group_runs(read_runs(paths), across)
+    page = render(groups, title=title, attempts_bytes=attempts_bytes).encode("utf-8")
     out.write_bytes(page)
     return len(page)
 
 
-def render(runs: Sequence[RunRecord], *, title: str, attempts_bytes: int) -> str:
+def render(groups: Sequence[Group], *, title: str, attempts_bytes: int) -> str:
     """The page as text."""
-    groups = group_runs(runs)
     names = score_names(groups)
     settings = [group.settings for group in groups if group.settings]
     environment = Environment(
@@ -55,7 +60,7 @@ def render(runs: Sequence[RunRecord], *, title: str, attempts_bytes: int) -> str
         version=__version__,
         methods=[_method(group, names) for group in groups],
         scores=[_title(name) for name in names[::2]],
-        several_seeds=len(runs) > len(groups),
+        several_seeds=any(len(group.runs) > 1 for group in groups),
         samples=sorted({group.samples for group in groups if group.samples}),
         phases=PHASES,
         notes=notes(groups),

@@ -29,6 +29,8 @@ LOSSES: Mapping[str, str] = {
     "teacher/lost": "samples without an answer from the teacher, left out",
     "retry/too_long": "reflections and failures without a retry, whose prompt does not fit, left out",
     "retry/truncated": "prompts for a retry shortened to fit",
+    "repair/too_long": "failures without a repair, whose prompt does not fit",
+    "pairs/too_long": "pairs beyond model.max_prompt, not learned",
     "update/not_finite": "optimizer steps skipped for a gradient that is not finite",
     "library/refused_unknown": "changes of rules that are not there, not made",
     "library/refused_cap": "changes beyond algorithm.cap, not made",

@@ -82,13 +82,14 @@ class Log:
         self.pace.note(step, steps, values)
         seconds = sum(value for name, value in values.items() if name.startswith("time/"))
         shown = {
-            "passed": f"{100 * values['train/per_task']:.1f}%",
-            "cases": f"{100 * values['train/per_case']:.1f}%",
+            "passed": f"{100 * values['train/per_task']:.1f}%" if "train/per_task" in values else None,
+            "cases": f"{100 * values['train/per_case']:.1f}%" if "train/per_case" in values else None,
             "reward": f"{100 * values['train/reward']:.1f}%" if graded(values) else None,
             "loss": f"{values['loss']:.4f}" if "loss" in values else None,
             "grad": f"{values['grad_norm']:.2f}" if "grad_norm" in values else None,
-            "length": f"{values['response/length']:.0f}",
+            "length": f"{values['response/length']:.0f}" if "response/length" in values else None,
             "playbook": f"{values['playbook/size']:.0f}" if "playbook/size" in values else None,
+            "pairs": f"{values['pairs/size']:.0f}" if "pairs/size" in values else None,
         }
         facts = "  ".join(f"{name} {value}" for name, value in shown.items() if value is not None)
         self.say(f"update {step:>{len(str(steps))}}/{steps}  {facts}  {seconds:.1f} s")
