@@ -17,6 +17,7 @@ def run(model: Path, run_dir: Path, *overrides: str) -> list[dict[str, Any]]:
     """The attempts of update 1 of two."""
     settings = ["task=custom", "task.name=verifier_tasks:Echo", "batch_size=4", "rollout.max_response=12", "steps=2"]
     settings += ["rollout.max_prompt=200", "model.max_prompt=800", "evaluation.before=false", "evaluation.samples=1"]
+    settings += ["algorithm.writing.max_response=200", "on_empty=warn"]  # noise that holds whole lines
     with initialize_config_dir(str(CONF), version_base="1.3"):
         train(validate(compose("config", [*settings, f"model.path={model}", f"run_dir={run_dir}", *overrides])))
     return [json.loads(line) for line in (run_dir / "attempts/step_000001.jsonl").read_text().splitlines()]

@@ -231,7 +231,7 @@ def train_on(model: Path, tmp_path: Path, *task: str, limits: tuple[str, ...] = 
     """Two updates of RESD on a task, with a model whose answers are noise: both happen, and no sample is lost."""
     overrides = [
         *("batch_size=4", "inner_updates=2", "steps=2"),
-        *("evaluation.samples=1", "evaluation.before=false", "evaluation.limit=4"),
+        *("evaluation.samples=1", "evaluation.before=false", "evaluation.limit=4", "on_empty=warn"),
         *(f"model.path={model}", f"run_dir={tmp_path / 'run'}"),
     ]
     with initialize_config_dir(str(CONF), version_base="1.3"):
