@@ -40,6 +40,7 @@ from resd.settings import (
     RemoteSettings,
     SamplingSettings,
     Section,
+    StyleSettings,
     TaskSettings,
     VerifySettings,
 )
@@ -127,6 +128,7 @@ class Config(Section):
     checkpoints: CheckpointSettings
     verify: VerifySettings
     alarm: AlarmSettings
+    style: StyleSettings
     author: AuthorSettings
     remote: RemoteSettings
 

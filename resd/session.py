@@ -118,6 +118,7 @@ class Session:
             peak_flops=perf.measure_flops(settings.hardware.device, self.dtype),
             pipelined=settings.engine.pipelined,
             author=services.build_author(settings, speech, address),
+            style=settings.style,
             remote=remote,
         )
         self.checkpoints = Checkpoints(

@@ -2,11 +2,10 @@
 
 from collections import Counter
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resd.context.pairs import Pair, Pairs, altered, last_block, mask_of, portion
+from resd.context.pairs import Pair, Pairs, altered, portion
 
 END = 2
 
@@ -64,28 +63,3 @@ def test_a_control_changes_the_fixed_side_alone() -> None:
 
 def test_pairs_of_one_problem_have_no_other_to_take_from() -> None:
     assert altered(PAIRS[1:3], "shuffled", 1) == []
-
-
-@pytest.mark.parametrize(
-    ("text", "inside"),
-    [
-        ("no fence", "no fence"),
-        ("```\nx = 1\n```", "x = 1\n"),
-        (
-            "one\n```python\na\n```\ntwo\n```\ndef f():\n    pass\n\ndef g(): ...\n```\nend",
-            "def f():\n    pass\n\ndef g(): ...\n",
-        ),
-        ("```\na\n```\n```\nnever closed", "a\n"),
-        ("```\n```", ""),
-        ("", ""),
-    ],
-)
-def test_the_last_code_fence(text: str, inside: str) -> None:
-    start, end = last_block(text)
-    assert text[start:end] == inside
-
-
-def test_a_token_counts_if_it_has_a_part_in_the_span() -> None:
-    pieces = ["so:\n", "```", "\nx", " = ", "1\n`", "``", ""]
-    start, end = last_block("".join(pieces))
-    assert mask_of(pieces, start, end) == [False, False, True, True, True, False, False]

@@ -27,7 +27,8 @@ from resd import seeds
 from resd.algorithms import base
 from resd.algorithms.grpo import grouped, mixed_share
 from resd.context.library import given, told
-from resd.context.pairs import Control, Pair, Pairs, altered, last_block, mask_of, portion
+from resd.context.pairs import Control, Pair, Pairs, altered, portion
+from resd.context.spans import last_block, tokens_in
 from resd.settings import AlgorithmSettings, Positive, SamplingSettings, TeacherPromptSettings
 from resd.types import Attempt, Messages, Observation, Problem, Sample, UserError, Verdict
 
@@ -182,8 +183,8 @@ class Algorithm(base.Algorithm[Settings]):
         if messages is None:
             return None
         pieces = chat.pieces(pair.fixed)
-        span = last_block("".join(pieces)) if self.settings.part == "block" else None
-        return Sample(chat.ids(messages), pair.fixed, None, mask=span and mask_of(pieces, *span))
+        mask = tokens_in([last_block("".join(pieces))], pieces) if self.settings.part == "block" else None
+        return Sample(chat.ids(messages), pair.fixed, None, mask=mask)
 
     def _after(self, attempt: Attempt) -> Messages | None:
         """The problem as the task states it, with an attempt and what was said of it; None if that is too long."""

@@ -75,28 +75,6 @@ def altered(pairs: Sequence[Pair], control: Control, seed: int) -> list[Pair]:
     return list(pairs)
 
 
-def last_block(text: str) -> tuple[int, int]:
-    """Where the inside of the last code fence lies in a text; all of the text without a closed one."""
-    fences, position = [], 0
-    for line in text.splitlines(keepends=True):
-        if line.lstrip().startswith("```"):
-            fences.append((position, position + len(line)))
-        position += len(line)
-    if len(fences) < 2:
-        return 0, len(text)
-    last = len(fences) // 2 * 2
-    return fences[last - 2][1], fences[last - 1][0]
-
-
-def mask_of(pieces: Sequence[str], start: int, end: int) -> list[bool]:
-    """Which of the tokens with these texts have a part in a span of the text."""
-    mask, position = [], 0
-    for piece in pieces:
-        mask.append(position < end and position + len(piece) > start)
-        position += len(piece)
-    return mask
-
-
 def _shuffled(pair: Pair, pairs: Sequence[Pair], seed: int) -> Pair | None:
     others = [other.fixed for other in pairs if other.problem != pair.problem]
     number = seeds.derive(seed, "shuffled", pair.problem, pair.broken)

@@ -12,6 +12,7 @@ from resd import dist, files
 from resd.address import Failed
 from resd.clock import Clock
 from resd.context.render import Prompts
+from resd.context.style import spare, style
 from resd.learn.learner import Learner, Scores
 from resd.model.remote import RemoteTeacher
 from resd.model.shard import full_tensors
@@ -22,7 +23,7 @@ from resd.observe.writer import Author, Writer
 from resd.report import perf
 from resd.report.journal import Journal
 from resd.report.samples import write_attempts
-from resd.settings import ModelSettings, SamplingSettings, TeacherPromptSettings
+from resd.settings import ModelSettings, SamplingSettings, StyleSettings, TeacherPromptSettings
 from resd.task import Task
 from resd.types import Attempt, Messages, Problem, Question, Request, Sample, Told, UserError
 
@@ -51,6 +52,7 @@ class Run:
         pipelined: bool = False,
         author: Author | None = None,
         remote: RemoteTeacher | None = None,
+        style: StyleSettings | None = None,
     ) -> None:
         self.task = task
         self.speech = speech
@@ -64,6 +66,7 @@ class Run:
         self.pipelined = pipelined
         self.author = author
         self.remote = remote
+        self.style = style
         self.prompts: Prompts = prompts(model, speech.chat, task.noun)
 
     @property
@@ -156,6 +159,8 @@ class Run:
     def learn(self, samples: Sequence[Sample]) -> dict[str, float]:
         """One update of the student and its teacher, and of the engine's weights."""
         assert self.learner is not None, "this run only evaluates"
+        if self.style is not None and self.style.spare:
+            spare(samples, self.style.markers, self.speech.chat.pieces)
         with self.clock("sync"):
             self.speech.engine.sleep()
         with self.clock("update"):
@@ -232,7 +237,8 @@ class Run:
         if self.directory is not None:
             write_attempts(self.directory, self.step, attempts, self.speech.chat.pieces)
         interactions = {"interactions": self.journal.interactions}
-        return {**outcome(attempts), **interactions, **metrics, **self.journal.drain()}
+        worded = style(attempts, self.style.markers) if self.style else {}
+        return {**outcome(attempts), **worded, **interactions, **metrics, **self.journal.drain()}
 
     def close(self) -> None:
         """Let go of the engine, and of who is asked elsewhere."""

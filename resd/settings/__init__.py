@@ -15,7 +15,6 @@ from resd.settings.method import (
     TeacherSettings,
 )
 from resd.settings.run import (
-    AlarmSettings,
     AuthorSettings,
     CheckpointSettings,
     EngineSettings,
@@ -35,6 +34,7 @@ from resd.settings.run import (
     VerifySettings,
     VllmSettings,
 )
+from resd.settings.watch import AlarmSettings, StyleSettings
 
 __all__ = [
     "ROOT",
@@ -60,6 +60,7 @@ __all__ = [
     "RemoteSettings",
     "SamplingSettings",
     "Section",
+    "StyleSettings",
     "SuccessWeighting",
     "TaskSettings",
     "TeacherPromptSettings",

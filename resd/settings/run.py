@@ -211,17 +211,6 @@ class CheckpointSettings(Section):
     """latest ones that stay besides the best"""
 
 
-class AlarmSettings(Section):
-    """When answers or gradients count as changed for the worse (`resd.alarm`)."""
-
-    reference: Annotated[int, Field(ge=4)]
-    """first updates that later ones are compared with"""
-    rollbacks: Annotated[int, Field(ge=0)]
-    """how often a run may go back with on_alarm=rollback"""
-    lr_factor: Annotated[float, Field(gt=0, lt=1)]
-    """what the learning rate is multiplied with each time"""
-
-
 class RemoteSettings(Section):
     """Patience with author.url and algorithm.teacher.url."""
 
