@@ -117,6 +117,16 @@ def test_intervals_cover(accuracy: Accuracy, entries: int, sets: int, count: int
     assert np.median(halves, axis=0).mean() < 1.7 * 2.1 * estimates.std(axis=0).mean()
 
 
+def test_intervals_cover_what_problems_and_sets_bring_together() -> None:
+    truth, random, covered = true_worth(help_in_pairs, 6, 0.5), np.random.default_rng(0), []
+    for seed in range(300):
+        told_S_E = draw(6, 32, 0.5, seed)
+        slope_E_P = random.normal(0, 0.25, (6, 24))
+        found, half_E = worth(told_S_E, help_in_pairs(told_S_E)[:, None] + (told_S_E - 0.5) @ slope_E_P)
+        covered.append(abs(found - truth) <= half_E)
+    assert np.mean(covered) >= 0.95
+
+
 def over_problems_alone(told_S_E: np.ndarray, scores_S_P: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     worth_E_P = np.linalg.lstsq(np.column_stack([told_S_E, np.ones(len(told_S_E))]), scores_S_P)[0][:-1]
     return worth_E_P.mean(axis=1), 2.01 * worth_E_P.std(axis=1, ddof=1) / math.sqrt(worth_E_P.shape[1])

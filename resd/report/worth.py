@@ -15,7 +15,7 @@ def summary(weighed: Mapping[str, Any]) -> str:
     means = [sum(of["scores"]) / len(of["scores"]) for of in sets]
     samples, problems = settings["evaluation"]["samples"], len(weighed["problems"])
     return (
-        f"worth in points of {settings['outcome']} over {settings['worth']} sets, each entry left out of "
+        f"Worth in points of {settings['outcome']} over {settings['worth']} sets, each entry left out of "
         f"{settings['left_out']:g} of them; {problems} problems x {samples}, sets scored {100 * min(means):.1f} to "
         f"{100 * max(means):.1f} %, mean {100 * sum(means) / len(means):.1f} %"
     )
