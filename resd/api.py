@@ -97,7 +97,8 @@ def evaluate(
     out: str | os.PathLike[str] | None = None,
     **overrides: Any,
 ) -> dict[str, float]:
-    """The metrics that `python -m resd.evaluate` prints, of a checkpoint on the test split of a task.
+    """The metrics that `python -m resd.evaluate` prints, of a checkpoint on the test split of a task; with `worth=N`
+    those of the entries of a library.
 
     checkpoint: one of a run, a `model/` folder of one, or any Hugging Face folder
     samples: responses to each problem
@@ -106,13 +107,12 @@ def evaluate(
     Raises UserError for what a user can mend.
     """
     from resd import commandline
-    from resd.evaluate import judge, library_of, settings_of
+    from resd.evaluate import answer
 
     words = _words(task, overrides | {"checkpoint": checkpoint, "samples": samples, "out": out})
     composed = commandline.composed([*words], "evaluate")
-    telling = library_of(composed)
-    settings, folder = settings_of(composed)
-    return judge(settings, folder, telling, _own(task))
+    metrics, _ = answer(composed, _own(task))
+    return metrics
 
 
 def _own(task: Task | str | None) -> Task | None:

@@ -4,7 +4,8 @@
 
 `checkpoint` is one of a run (or its `best`), a `model/` folder of one, wherever it was moved or copied to, or any
 Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here.
-`library=RUN/playbook.jsonl` tells it rules besides (`resd.context.library`).
+`library=RUN/playbook.jsonl` tells it rules besides (`resd.context.library`), `worth=32` measures what each of them is
+worth (`resd.measure.ablation`).
 `resd.evaluate(…)`, a call of this module, is `resd.api.evaluate`.
 
 Prints a table at a terminal, and one line of JSON into a pipe or a file; `out=FOLDER` keeps metrics and attempts.
@@ -31,7 +32,10 @@ from resd import commandline
 from resd import config as configuration
 from resd.config import Config
 from resd.context import library
+from resd.context.playbook import Playbook
 from resd.folder import made_for
+from resd.measure import worth
+from resd.report.worth import honesty, points, summary
 from resd.settings import JudgeSettings, LibrarySettings
 from resd.task import Task
 from resd.train import check_world, guarded, load_task
@@ -46,30 +50,48 @@ def main(composed: DictConfig) -> None:
 
 
 def _evaluate(composed: DictConfig) -> None:
-    telling = library_of(composed)
-    settings, out = settings_of(composed)
-    metrics = judge(settings, out, telling)
+    metrics, weighed = answer(composed)
     if configuration.rank() == 0:
-        show(metrics)
+        show(metrics, weighed)
 
 
-def show(metrics: Mapping[str, float]) -> None:
+def answer(composed: DictConfig, own: Task | None = None) -> tuple[dict[str, float], dict[str, Any] | None]:
+    """The metrics that these settings ask for, of the task `own` if there is one; and, if they ask what entries are
+    worth, what `resd.measure.ablation` says of it.
+    """
+    told = configuration.checked(LibrarySettings, {key: composed[key] for key in LibrarySettings.model_fields})
+    rules = library.load(told)
+    settings, out = settings_of(composed)
+    if rules is not None and told.worth is not None:
+        return weigh(settings, out, told, rules, own)
+    telling = None if rules is None else partial(library.told, library=rules, placement=told.placement)
+    return judge(settings, out, telling, own), None
+
+
+def show(metrics: Mapping[str, float], weighed: Mapping[str, Any] | None = None) -> None:
     """A table for people at a terminal; for anything else one line of JSON."""
     if not sys.stdout.isatty():
         print(json.dumps(metrics))
+        return
+    console = Console(highlight=False)
+    if weighed is not None:
+        console.print(worth_table(weighed))
+        console.print(*(escape(note) for note in (honesty(weighed), *weighed["notes"])), sep="\n")
         return
     table = Table("metric", Column("value", justify="right"), title="the test split", title_justify="left")
     for name, value in metrics.items():
         share = "@" in name or name.endswith(("pooled", "truncated"))
         table.add_row(escape(name.removeprefix("eval/")), f"{100 * value:.2f} %" if share else f"{value:g}")
-    Console(highlight=False).print(table)
+    console.print(table)
 
 
-def library_of(composed: DictConfig) -> Telling | None:
-    """How the model is told a library, if it is to be. Raises UserError, before anything heavy."""
-    told = configuration.checked(LibrarySettings, {key: composed[key] for key in LibrarySettings.model_fields})
-    rules = library.load(told)
-    return None if rules is None else partial(library.told, library=rules, placement=told.placement)
+def worth_table(weighed: Mapping[str, Any]) -> Table:
+    """Entries, best first, as people read them."""
+    numbers = (Column(name, justify="right") for name in ("helpful", "harmful", "worth", "95 % interval"))
+    table = Table("entry", "text", *numbers, title=summary(weighed), title_justify="left")
+    for entry in weighed["entries"]:
+        table.add_row(entry["id"], escape(entry["text"]), str(entry["helpful"]), str(entry["harmful"]), *points(entry))
+    return table
 
 
 def settings_of(composed: DictConfig) -> tuple[Config, Path | None]:
@@ -125,6 +147,30 @@ def judge(
         raise UserError(f"out={out} is the directory of a training run: choose another out")
     with made_for(out, "out") if out is not None else nullcontext():
         return _judged(settings, out, task, problems, telling)
+
+
+def weigh(
+    settings: Config, out: Path | None, told: LibrarySettings, rules: Playbook, own: Task | None = None
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """What each entry of a library is worth, as numbers by name and as `worth.json` under `out` has it."""
+    worth.check(len(rules), told.worth or 0, told.left_out)
+    check_world(settings)
+    task, problems = load_task(settings.task, settings.verify, "test", own=own)
+    from resd import dist
+    from resd.measure import ablation
+    from resd.services import evaluation_session
+
+    asked = settings.model_dump(
+        mode="json",
+        include={"task": True, "model": True, "rollout": True, "seed": True, "evaluation": ablation.SAMPLED},
+    )
+    with (
+        made_for(out, "out") if out is not None else nullcontext(),
+        dist.joined(settings.hardware.device, settings.hardware.threads),
+        evaluation_session(settings, task, None) as run,
+    ):
+        record = ablation.ablate(run, problems, settings.evaluation, rules, told, asked, out)
+        return ablation.metrics(record), record
 
 
 def _judged(

@@ -42,7 +42,7 @@ def written(path: Path, playbook: Playbook) -> Path:
 
 def settings(path: Path | None, **changes: Any) -> LibrarySettings:
     given = {"library": path and str(path), "placement": "before", "cap": None, "filler": False}
-    return LibrarySettings(**{**given, **changes})
+    return LibrarySettings(**given, worth=None, left_out=0.5, outcome="per_task").model_copy(update=changes)
 
 
 def test_the_playbook_of_a_run_is_a_library(tmp_path: Path, library: Playbook) -> None:

@@ -7,7 +7,7 @@ caps of one library are prefixes of one ranking. Who wrote a library, and how, i
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -72,10 +72,16 @@ def _replayed(path: Path, lines: Sequence[str]) -> Playbook:
 def capped(library: Playbook, cap: int) -> Playbook:
     """The `cap` entries judged best (helpful less harmful; of equal ones the oldest), in the order they were added."""
     ranked = sorted(library.entries, key=lambda entry: entry.harmful - entry.helpful)
+    return part(library, {entry.id for entry in ranked[:cap]})
+
+
+def part(library: Playbook, ids: Collection[str]) -> Playbook:
+    """The entries of these ids, in the order they were added."""
     kept = Playbook()
     kept.load_state_dict(library.state_dict())
-    for entry in ranked[cap:]:
-        kept.remove(entry.id, "cap", step=0)
+    for entry in library.entries:
+        if entry.id not in ids:
+            kept.remove(entry.id, "left out", step=0)
     return kept
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from resd.arguments import Parser
 from resd.report.groups import group_runs
 from resd.report.html import write_report
-from resd.report.markdown import curves, scores
-from resd.report.read import read_runs
+from resd.report.markdown import curves, scores, worths
+from resd.report.read import has_something, read_runs
 from resd.types import UserError
 
 
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    runs = [path for path in chosen.runs if not path.exists() or (path / "metrics.jsonl").is_file()]
+    runs = [path for path in chosen.runs if not path.exists() or has_something(path)]
     left_out = [str(path) for path in chosen.runs if path not in runs and path.is_dir()]
     if runs and left_out:  # a job of a sweep that failed at once
         print(f"left out, for want of a metrics.jsonl: {' '.join(left_out)}")
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{chosen.out}: {size / 1e6:.1f} MB; open it in a browser")
     if chosen.markdown:
         groups = group_runs(read_runs(runs), chosen.across)
-        print(f"\n{scores(groups)}\n{curves(groups)}", end="")
+        print(f"\n{scores(groups)}\n{curves(groups)}{worths(groups)}", end="")
     return 0
 
 

@@ -19,7 +19,10 @@ INCIDENTAL = (
     *("engine.max_batch", "evaluation.show"),
 )
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; the normal one beyond.
-T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+T_95 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
+    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
 Z_95 = 1.96
 
 
@@ -64,9 +67,12 @@ def estimate(values: Sequence[float]) -> Estimate:
     mean = statistics.fmean(values)
     if len(values) < 2:
         return Estimate(mean, None)
-    freedom = len(values) - 1
-    quantile = T_95[freedom - 1] if freedom <= len(T_95) else Z_95
-    return Estimate(mean, quantile * statistics.stdev(values) / len(values) ** 0.5)
+    return Estimate(mean, t_95(len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5)
+
+
+def t_95(freedom: int) -> float:
+    """Half the width of Student's 95 % interval, in standard errors."""
+    return T_95[freedom - 1] if freedom <= len(T_95) else Z_95
 
 
 def group_runs(runs: Sequence[RunRecord], across: Sequence[str] = ()) -> list[Group]:

@@ -7,7 +7,7 @@ and bars are written here; the scripts of this folder draw the other parts from 
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from resd import __version__
 from resd.report.groups import Estimate, Group, checkpoints, differing, group_runs, plain, score_names
 from resd.report.payload import embed, payload
 from resd.report.read import PHASES, RunRecord, read_runs
+from resd.report.worth import WIDTH, drawn, honesty, summary
 
 HERE = Path(__file__).parent
 SCRIPTS = ("dom.js", "chart.js", "curves.js", "playbook.js", "attempts.js", "trace.js", "main.js")
@@ -64,6 +65,8 @@ def render(groups: Sequence[Group], *, title: str, attempts_bytes: int) -> str:
         samples=sorted({group.samples for group in groups if group.samples}),
         phases=PHASES,
         notes=notes(groups),
+        worths=[_worth(run.worth, run.named(group.label)) for group in groups for run in group.runs if run.worth],
+        width=WIDTH,
         settings=[(key, [s.get(key, "–") for s in settings]) for key in differing(settings)],
         style=(HERE / "page.css").read_text("utf-8"),
         script="\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS),
@@ -85,6 +88,12 @@ def _method(group: Group, names: Sequence[str]) -> dict[str, Any]:
         "total": sum(seconds.values()),
         "histograms": [found for run in group.runs if (found := histogram(run))],
     }
+
+
+def _worth(weighed: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What the template shows of what entries are worth."""
+    notes = [honesty(weighed), *weighed["notes"]]
+    return {"name": name, "lead": summary(weighed), "notes": notes, "entries": drawn(weighed["entries"])}
 
 
 def _title(name: str) -> str:

@@ -1,4 +1,5 @@
-"""The tables of a report as Markdown, for a document or a terminal: scores, and accuracy against interactions.
+"""The tables of a report as Markdown, for a document or a terminal: scores, accuracy against interactions, and what
+the entries of a playbook are worth where that was measured.
 
 Methods are runs that differ only in their seed; a cell is the mean over seeds ± Student's 95 % interval, in percent.
 """
@@ -9,6 +10,7 @@ from resd.report.groups import Checkpoint, Estimate, Group, checkpoints, estimat
 from resd.report.ranking import METRICS
 from resd.report.read import RunRecord
 from resd.report.rewards import REWARD
+from resd.report.worth import honesty, points, summary
 
 
 def scores(groups: Sequence[Group]) -> str:
@@ -40,6 +42,22 @@ def curves(groups: Sequence[Group]) -> str:
                 told = [_percent(estimate(each) if len(each) == len(rows) else None) for each in values]
                 lines.append([group.label, str(step), f"{seen:,.0f}", f"{seconds:,.0f}", *told])
     return _table(["method", "update", "interactions", "seconds", *(f"{name}, mean@n" for name in metrics)], lines)
+
+
+def worths(groups: Sequence[Group]) -> str:
+    """A table for each run whose `worth.json` is there, best entry first."""
+    found = ""
+    for group in groups:
+        for run in group.runs:
+            if run.worth is not None:
+                lines = [
+                    [f"`{e['id']}`", e["text"].replace("|", "\\|"), str(e["helpful"]), str(e["harmful"]), *points(e)]
+                    for e in run.worth["entries"]
+                ]
+                header = ["entry", "text", "helpful", "harmful", "worth", "95 % interval"]
+                told = "\n".join([summary(run.worth), honesty(run.worth), *run.worth["notes"]])
+                found += f"\n{_table(header, lines)}\n{run.path}: {told}\n"
+    return found
 
 
 def _at(run: RunRecord, step: int, column: Sequence[float]) -> float:

@@ -27,7 +27,7 @@ def payload(groups: Sequence[Group], attempts_bytes: int) -> dict[str, Any]:
         "groups": [{"label": group.label, "runs": [number[id(run)] for run in group.runs]} for group in groups],
         "runs": [
             {
-                "name": f"{label}, seed {run.config['seed']}" if "seed" in run.config else label,
+                "name": run.named(label),
                 "timeline": _timeline(run),
                 "playbook": run.playbook,
                 "traces": traces(run, max(1, TRACES // len(runs))),

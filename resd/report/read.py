@@ -1,6 +1,7 @@
 """Reads a run directory: settings, metrics, attempts and the history of its playbook.
 
-Everything but `metrics.jsonl` may be missing. A line that a kill cut in half is left out, as resuming does.
+Everything may be missing but `metrics.jsonl` or `worth.json`. A line that a kill cut in half is left out, as resuming
+does.
 """
 
 import json
@@ -14,6 +15,7 @@ import yaml
 
 from resd.types import UserError
 
+WORTH = "worth.json"
 # Phases that belong to training; evaluations and checkpoints are a matter of how often one looks.
 PHASES = ("rollout", "verify", "reflect", "tag", "curate", "teacher", "update", "sync")
 
@@ -37,6 +39,10 @@ class RunRecord:
 
     path: Path
     config: Mapping[str, Any] = field(default_factory=dict)
+
+    def named(self, label: str) -> str:
+        """The method that `label` names, and the seed."""
+        return f"{label}, seed {self.config['seed']}" if "seed" in self.config else label
 
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
@@ -110,6 +116,23 @@ class RunRecord:
                 entries[id] |= {"removed": event["step"], "reason": event.get("reason")}
         return list(entries.values())
 
+    @cached_property
+    def worth(self) -> dict[str, Any] | None:
+        """worth.json, of a finished measurement (`resd.measure.ablation`). Raises UserError for what is none."""
+        file = self.path / WORTH
+        if not file.is_file():
+            return None
+        try:
+            found = json.loads(file.read_text("utf-8"))
+            return dict(found) if found["sets"] and "entries" in found else None
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{file} is not what `resd evaluate worth=N` writes: restore it, or remove it") from None
+
+
+def has_something(path: Path) -> bool:
+    """Whether a directory is that of a run, or of what the entries of a library are worth."""
+    return any((path / name).is_file() for name in ("metrics.jsonl", WORTH))
+
 
 def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
     """The runs, each directory once. Raises UserError for what is not a run directory."""
@@ -118,9 +141,9 @@ def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
 
 
 def read_run(path: Path) -> RunRecord:
-    """Raises UserError if `path` holds no metrics.jsonl, or a config.yaml that is none."""
+    """Raises UserError if `path` holds no metrics.jsonl and no worth.json, or a config.yaml that is none."""
     path = path.expanduser()
-    if not (path / "metrics.jsonl").is_file():
+    if not has_something(path):
         raise UserError(f"{path} is not a run directory (no metrics.jsonl): give the run_dir of a training run")
     file = path / "config.yaml"
     if not file.is_file():

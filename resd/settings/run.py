@@ -281,6 +281,18 @@ class LibrarySettings(Section):
     """only so many of them, those judged best; null: all"""
     filler: bool
     """a control: as many words of something else in their place"""
+    worth: Positive | None
+    """measure what each entry is worth, by judging under so many random sets of them; null: judge once, told all"""
+    left_out: Annotated[float, Field(gt=0, le=0.5)]
+    """share of these sets that an entry is left out of; a small one where entries do nothing without most others"""
+    outcome: Literal["per_task", "per_case", "reward"]
+    """by which score an entry's worth is measured"""
+
+    @model_validator(mode="after")
+    def _something_to_weigh(self) -> "LibrarySettings":
+        if self.worth is not None and self.library is None:
+            raise ValueError(f"worth={self.worth} wants entries: write library=RUN/playbook.jsonl, or leave it out")
+        return self
 
 
 class JudgeSettings(LibrarySettings):
