@@ -3,7 +3,7 @@
 `mean@n` averages over samples; `best@n` is the true maximum over the n samples of a problem (the released evaluation
 logs a bootstrap with replacement, which is lower). Both per task (all cases passed), per case (the share of a problem's
 cases, averaged over problems), for the reward and for every further score of the verdicts. `per_case/pooled` is the
-share of all cases of all problems together.
+share of all cases of all problems together; `vote@n` is what the commonest answer of a problem earns.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,8 @@ def evaluate(
         attempts = speech.drafts(problems[: settings.limit], settings.samples, prompt)
         speech.speak(attempts, sampling, "evaluate")
         speech.verify(attempts, "evaluate")
-    return summarise(attempts, settings.samples), attempts
+    metrics = summarise(attempts, settings.samples)
+    return (metrics | voted(attempts, settings.samples) if settings.vote else metrics), attempts
 
 
 def summarise(attempts: Sequence[Attempt], samples: int, prefix: str = "eval") -> dict[str, float]:
@@ -48,6 +49,22 @@ def summarise(attempts: Sequence[Attempt], samples: int, prefix: str = "eval") -
     metrics[f"{prefix}/too_long"] = sum(not a.response_ids for a in attempts)
     metrics[f"{prefix}/lost"] = sum(a.verdict is None for a in attempts)
     return metrics
+
+
+def voted(attempts: Sequence[Attempt], samples: int) -> dict[str, float]:
+    """`eval/per_task/vote@n`: the share of problems whose commonest answer passes, of equal ones the first given.
+
+    What a model is worth to somebody without a judge; `best@n` is what a judge would choose. Where verdicts name no
+    answers there is nothing to count.
+    """
+    by_problem: dict[str, dict[str, list[bool]]] = {attempt.problem.id: {} for attempt in attempts}
+    for attempt in attempts:
+        if attempt.verdict is not None and attempt.verdict.answer is not None:
+            by_problem[attempt.problem.id].setdefault(attempt.verdict.answer, []).append(attempt.passed)
+    if not any(by_problem.values()):
+        return {}
+    chosen = [max(answers.values(), key=len)[0] for answers in by_problem.values() if answers]
+    return {f"eval/per_task/vote@{samples}": sum(chosen) / len(by_problem)}
 
 
 def scores(attempts: Sequence[Attempt]) -> dict[str, dict[str, list[float]]]:

@@ -172,6 +172,8 @@ class EvaluationSettings(Section):
     """evaluations without a new best after which the run ends; null: it does not"""
     show: Annotated[int, Field(ge=0)] = 0
     """responses on the console at each evaluation"""
+    vote: bool = False
+    """whether the answer that most of a problem's samples give is judged too"""
 
     @model_validator(mode="after")
     def _something_to_wait_for(self) -> "EvaluationSettings":
