@@ -30,8 +30,11 @@ def second_extreme(xs: Ints, *, which: str) -> int:
 @family(what=("sum", "maximum", "minimum"))
 def running(xs: Ints, *, what: str) -> list[int]:
     """Return a list of the same length whose element at each place is the {what} of `xs` up to and with that place."""
-    combine = {"sum": sum, "maximum": max, "minimum": min}[what]
-    return [combine(xs[: place + 1]) for place in range(len(xs))]
+    values = []
+    for place in range(len(xs)):
+        part = xs[: place + 1]
+        values.append(sum(part) if what == "sum" else max(part) if what == "maximum" else min(part))
+    return values
 
 
 @family(what=("b - a", "the absolute value of b - a", "a + b"))

@@ -98,7 +98,7 @@ def sequence(random: Random, depth: int) -> Item | None:
     )
     if factor == 1 and step:
         return _item(rule, question, "expression", (f"{start} + {_signed(step)} * n",), "n")
-    fixed = step / (1 - factor) if factor != 1 else start
+    fixed = step / (1 - factor) if factor != 1 else Fraction(start)
     if start == fixed:
         return None
     return _item(
