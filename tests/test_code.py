@@ -192,6 +192,18 @@ def test_kin_goes_along() -> None:
     assert [function([]) for function in family[0].functions] == [1, 2]
 
 
+def test_references_may_change_what_they_get() -> None:
+    family = Bank()
+
+    @family()
+    def emptied(xs: list[int]) -> list[int]:
+        xs.clear()
+        return xs
+
+    given = [1, 2]
+    assert (family[0].functions[0](given), given) == ([], [1, 2])
+
+
 # ------------------------------------------------------------------------------------------------------- extraction
 
 

@@ -1,4 +1,4 @@
-"""The border of the sandbox: several arguments go in, and texts come out where they are wanted and nothing like them."""
+"""The border of the sandbox: several arguments go in, texts come out where they are wanted, and nothing like them."""
 
 import sys
 from typing import Any
