@@ -7,8 +7,9 @@ answer, knows nothing but the source and the arguments, and is sealed by every l
 `kernel.py` says what each takes away): an unprivileged user, namespaces, no_new_privs, resource limits, Landlock,
 seccomp. With neither namespaces nor seccomp nothing is run unless `allow_unsafe`. No privilege is needed.
 
-What comes out is numbers and lists of numbers, rebuilt and checked here, and for an error a short text, which the
-program may have chosen: print it, never act on it. Verdicts belong on this side: the expected values never go in.
+What comes out is numbers and lists of numbers, where they are wanted also short texts, True, False and None, rebuilt
+and checked here, and for an error a short text, which the program may have chosen: print it, never act on it. Verdicts
+belong on this side: the expected values never go in.
 
 Programs may import `server.OFFERED`, a part of the standard library, and see neither files nor a network; what they
 print is lost. Random numbers and hashes are the same in every run. All calls of an answer share a process, so that a
@@ -45,8 +46,13 @@ def call(
     *,
     seconds_per_answer: float | None = None,
     allow_unsafe: bool = False,
+    spread: bool = False,
+    texts: bool = False,
 ) -> list[Outcome]:
     """One outcome for each of `arguments` (JSON values); a few milliseconds for a harmless program.
+
+    With `spread` each of them is a list, the arguments of one call; with `texts` calls may return texts, True, False
+    and None besides numbers.
 
     Time is wall-clock time. The first call includes running `source`. `seconds_per_answer` (default: 5 calls' worth)
     bounds the sum; once a call has run out of time or memory, or ended its process, the calls left have a quarter of a
@@ -54,7 +60,14 @@ def call(
     RuntimeError if the sandbox itself is broken.
     """
     return _shared().call(
-        source, function, arguments, seconds_per_call, seconds_per_answer=seconds_per_answer, allow_unsafe=allow_unsafe
+        source,
+        function,
+        arguments,
+        seconds_per_call,
+        seconds_per_answer=seconds_per_answer,
+        allow_unsafe=allow_unsafe,
+        spread=spread,
+        texts=texts,
     )
 
 

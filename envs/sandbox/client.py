@@ -37,7 +37,7 @@ _ANSWER = 5.0  # default of seconds_per_answer, in seconds_per_call
 class Outcome:
     """What one call gave.
 
-    value: finite numbers and lists of them; None after an error
+    value: finite numbers and lists of them, where they are wanted texts, True, False and None; None after an error
     error: None, or `syntax`, `exception`, `memory`, `timeout`, `killed` (its process ended), `bad_value` (it returned
         something else than numbers and lists), `too_long` (the source, or the arguments)
     detail: one or more lines on the error, at most 2000 characters, of which the program may be the author
@@ -74,6 +74,8 @@ class Sandbox:
         *,
         seconds_per_answer: float | None = None,
         allow_unsafe: bool = False,
+        spread: bool = False,
+        texts: bool = False,
     ) -> list[Outcome]:
         """See `call` of this module."""
         if not allow_unsafe and _ENOUGH.isdisjoint(self.layers):
@@ -85,14 +87,15 @@ class Sandbox:
             program = f"{function}\n{source}".encode()
         except UnicodeEncodeError as error:
             return [Outcome(None, "syntax", f"the source is not Unicode: {error.reason}")] * len(arguments)
-        if max(len(program), len(json.dumps(list(arguments)))) > PACKET:
+        calls = [list(each) if spread else [each] for each in arguments]
+        if max(len(program), len(json.dumps(calls))) > PACKET:
             return [Outcome(None, "too_long", f"source or arguments have more than {PACKET} bytes")] * len(arguments)
         patience = _ANSWER * seconds_per_call if seconds_per_answer is None else seconds_per_answer
         with self.lock:
             if self.process.poll() is not None:  # it ended, or an interrupted call has closed it
                 self._start()
             try:
-                return self._answer(program, list(arguments), seconds_per_call, patience)
+                return self._answer(program, calls, seconds_per_call, patience, texts)
             except OSError as error:
                 self.close()
                 raise RuntimeError(f"the sandbox is broken: {error}") from error
@@ -100,20 +103,22 @@ class Sandbox:
                 self.close()
                 raise
 
-    def _answer(self, program: bytes, arguments: list[Any], seconds: float, patience: float) -> list[Outcome]:
+    def _answer(
+        self, program: bytes, calls: list[list[Any]], seconds: float, patience: float, texts: bool
+    ) -> list[Outcome]:
         outcomes: list[Outcome] = []
         end = monotonic() + patience
-        while len(outcomes) < len(arguments) and monotonic() < end:
+        while len(outcomes) < len(calls) and monotonic() < end:
             child = self._fork(ceil(patience) + 1)
             if child.layers != self.layers:
                 raise OSError(f"a process is held by {child.layers} instead of {self.layers}")
-            outcomes += child.converse(program, arguments[len(outcomes) :], seconds, end)
+            outcomes += child.converse(program, calls[len(outcomes) :], seconds, end, texts)
             ending = self._end(child)
             if outcomes[-1].error == "killed":
                 outcomes[-1] = replace(outcomes[-1], detail=f"the program ended its process: {ending}")
             end = min(end, monotonic() + _GRACE * seconds)
         late = Outcome(None, "timeout", "no time was left for this call")
-        return outcomes + [late] * (len(arguments) - len(outcomes))
+        return outcomes + [late] * (len(calls) - len(outcomes))
 
     def _fork(self, cpu_seconds: int) -> "_Child":
         ours, theirs = _pair()
@@ -193,16 +198,18 @@ class _Child:
             raise OSError("a process ended before it was sealed")
         self.layers = tuple(json.loads(packet))  # sent before it has received the program
 
-    def converse(self, program: bytes, arguments: list[Any], seconds: float, end: float) -> list[Outcome]:
+    def converse(
+        self, program: bytes, calls: list[list[Any]], seconds: float, end: float, texts: bool
+    ) -> list[Outcome]:
         """The outcomes of the calls up to the first after which the process is of no more use."""
         outcomes: list[Outcome] = []
         start = monotonic()
         with suppress(TimeoutError, ConnectionError):  # whatever is wrong shows again when there is no reply
-            for packet in (json.dumps(arguments).encode(), program):
+            for packet in (json.dumps(calls).encode(), program):
                 self._wait_until(start + seconds)
                 self.channel.send(packet)
-        while len(outcomes) < len(arguments):
-            outcomes.append(self._reply(min(start + seconds, end)))
+        while len(outcomes) < len(calls):
+            outcomes.append(self._reply(min(start + seconds, end), texts))
             if outcomes[-1].error in ("timeout", "memory", "killed"):
                 break
             start = monotonic()
@@ -211,7 +218,7 @@ class _Child:
     def _wait_until(self, deadline: float) -> None:
         self.channel.settimeout(max(deadline - monotonic(), 1e-3))
 
-    def _reply(self, deadline: float) -> Outcome:
+    def _reply(self, deadline: float, texts: bool) -> Outcome:
         self._wait_until(deadline)
         try:
             packet = self.channel.recv(PACKET + 1)
@@ -219,21 +226,28 @@ class _Child:
             return Outcome(None, "timeout", "the call ran out of time")
         except ConnectionError:
             packet = b""
-        return _read(packet) if packet else Outcome(None, "killed")
+        return _read(packet, texts) if packet else Outcome(None, "killed")
 
 
-def _read(packet: bytes) -> Outcome:
+def _read(packet: bytes, texts: bool) -> Outcome:
     """The outcome in a packet that the program itself may have written."""
     try:
         reply = json.loads(packet)
         if "value" in reply:
-            return Outcome(plain(reply["value"]))
+            return _value(reply["value"], texts)
         kind, detail = reply["error"], reply["detail"]
         if kind in ("syntax", "exception", "memory", "bad_value") and type(detail) is str:
             return Outcome(None, kind, _printable(detail))
     except (ValueError, TypeError, LookupError, RecursionError):
         pass
     return Outcome(None, "bad_value", "the reply is not a value that can be used")
+
+
+def _value(value: Any, texts: bool) -> Outcome:
+    try:
+        return Outcome(plain(value, texts))
+    except ValueError as error:
+        return Outcome(None, "bad_value", str(error))
 
 
 def _printable(text: str) -> str:

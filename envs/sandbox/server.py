@@ -6,8 +6,8 @@ program, which travels on a socket of the child's own; and the child seals itsel
 
 On the control socket, `answer SECONDS` with a socket attached starts a child, `kill` ends it with all its descendants
 and is answered with how the child had ended. On the child's socket, one packet each: from the child the layers that
-hold it; to the child the arguments as JSON, and then the function's name, a line break and the source; from the child
-a reply for each argument, as soon as it is known.
+hold it; to the child a list of arguments for each call as JSON, and then the function's name, a line break and the
+source; from the child a reply for each call, as soon as it is known.
 """
 
 import gc
@@ -136,11 +136,11 @@ def _be_child(channel: int, seconds: int, held: list[str], without: Collection[s
                     held.append(name)
         random.seed(0)  # or it would differ, as in every forked process
         _send(held)
-        arguments = json.loads(os.read(_CHANNEL, PACKET))
+        calls = json.loads(os.read(_CHANNEL, PACKET))
         function, _, source = os.read(_CHANNEL, PACKET).decode().partition("\n")
         answer = _define(source, function)
-        for argument in arguments:
-            _send(answer(argument))
+        for arguments in calls:
+            _send(answer(arguments))
     finally:
         os._exit(0)
 
@@ -152,7 +152,7 @@ def _send(reply: Any) -> None:
     os.write(_CHANNEL, packet)
 
 
-def _define(source: str, name: str) -> Callable[[Any], Reply]:
+def _define(source: str, name: str) -> Callable[[list[Any]], Reply]:
     """What answers arguments: the program's function, or the reason why there is none."""
     module = types.ModuleType("answer")
     sys.modules["answer"] = module  # dataclasses look their module up
@@ -168,16 +168,16 @@ def _define(source: str, name: str) -> Callable[[Any], Reply]:
     except BaseException as error:
         failure = _failure("exception", error, source)
         return lambda _: failure
-    return lambda argument: _apply(vars(module)[name], argument, source)
+    return lambda arguments: _apply(vars(module)[name], arguments, source)
 
 
-def _apply(function: Callable[[Any], Any], argument: Any, source: str) -> Reply:
+def _apply(function: Callable[..., Any], arguments: list[Any], source: str) -> Reply:
     try:
-        value = function(argument)
+        value = function(*arguments)
     except BaseException as error:
         return _failure("exception", error, source)
     try:
-        return {"value": plain(value)}
+        return {"value": plain(value, texts=True)}  # the other side, which knows what is wanted, decides
     except ValueError as error:
         return {"error": "bad_value", "detail": str(error)}
 
