@@ -7,7 +7,7 @@ from pathlib import Path
 from resd.arguments import Parser
 from resd.report.groups import group_runs
 from resd.report.html import write_report
-from resd.report.markdown import curves, scores
+from resd.report.markdown import curves, matrices, scores
 from resd.report.read import read_runs
 from resd.types import UserError
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{chosen.out}: {size / 1e6:.1f} MB; open it in a browser")
     if chosen.markdown:
         groups = group_runs(read_runs(runs))
-        print(f"\n{scores(groups)}\n{curves(groups)}", end="")
+        print("", *filter(None, (scores(groups), curves(groups), matrices(groups))), sep="\n", end="")
     return 0
 
 

@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from resd import __version__
 from resd.report.groups import Estimate, Group, checkpoints, differing, group_runs, plain, score_names
+from resd.report.matrix import told
 from resd.report.payload import embed, payload
 from resd.report.read import PHASES, RunRecord, read_runs
 
@@ -49,7 +50,7 @@ def render(runs: Sequence[RunRecord], *, title: str, attempts_bytes: int) -> str
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "span": span, "plain": plain, "duration": duration}
+    environment.filters |= {"percent": percent, "span": span, "plain": plain, "duration": duration, "told": told}
     return environment.get_template("page.html.j2").render(
         title=title,
         version=__version__,
@@ -59,6 +60,7 @@ def render(runs: Sequence[RunRecord], *, title: str, attempts_bytes: int) -> str
         samples=sorted({group.samples for group in groups if group.samples}),
         phases=PHASES,
         notes=notes(groups),
+        matrices=[(_run_name(group, run), found) for group in groups for run in group.runs if (found := run.matrix)],
         settings=[(key, [s.get(key, "–") for s in settings]) for key in differing(settings)],
         style=(HERE / "page.css").read_text("utf-8"),
         script="\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS),
@@ -80,6 +82,10 @@ def _method(group: Group, names: Sequence[str]) -> dict[str, Any]:
         "total": sum(seconds.values()),
         "histograms": [found for run in group.runs if (found := histogram(run))],
     }
+
+
+def _run_name(group: Group, run: RunRecord) -> str:
+    return f"{group.label}, seed {run.config['seed']}" if "seed" in run.config else group.label
 
 
 def _title(name: str) -> str:

@@ -6,6 +6,7 @@ Methods are runs that differ only in their seed; a cell is the mean over seeds Â
 from collections.abc import Sequence
 
 from resd.report.groups import Checkpoint, Estimate, Group, checkpoints, estimate, score_names
+from resd.report.matrix import shown, title
 from resd.report.ranking import METRICS
 from resd.report.read import RunRecord
 from resd.report.rewards import REWARD
@@ -40,6 +41,17 @@ def curves(groups: Sequence[Group]) -> str:
                 told = [_percent(estimate(each) if len(each) == len(rows) else None) for each in values]
                 lines.append([group.label, str(step), f"{seen:,.0f}", f"{seconds:,.0f}", *told])
     return _table(["method", "update", "interactions", "seconds", *(f"{name}, mean@n" for name in metrics)], lines)
+
+
+def matrices(groups: Sequence[Group]) -> str:
+    """A table a run of a sequence of tasks: what its parts give after each block, and the change since their own."""
+    told = []
+    for group in groups:
+        for run in group.runs:
+            if matrix := run.matrix:
+                lines = [[title(row), str(row.step), *map(shown, row.cells)] for row in matrix.rows]
+                told.append(_table([group.label, "update", *matrix.parts], lines))
+    return "\n".join(told)
 
 
 def _at(run: RunRecord, step: int, column: Sequence[float]) -> float:

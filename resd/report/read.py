@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from resd.report.matrix import Matrix
 from resd.types import UserError
 
 # Phases that belong to training; evaluations and checkpoints are a matter of how often one looks.
@@ -54,6 +55,11 @@ class RunRecord:
         names = (name for row in self.evaluations.values() for name in row)
         found = [name.split("@")[1] for name in names if name.startswith("eval/per_task/mean@")]
         return int(found[0]) if found else None
+
+    @property
+    def matrix(self) -> Matrix | None:
+        """The forgetting matrix of a sequence of tasks; None of any other task."""
+        return Matrix.of(self.evaluations)
 
     @property
     def kept_best(self) -> int | None:

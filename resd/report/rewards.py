@@ -23,7 +23,8 @@ def is_reward(name: str) -> bool:
 
 def scores(metrics: Mapping[str, float]) -> str:
     """An evaluation in one line; the reward itself only where it says more than what passed."""
-    shown = [name for name in metrics if "@" in name and (graded(metrics) or not is_reward(name))]
+    named = [name for name in metrics if name.startswith("eval/") and "@" in name]
+    shown = [name for name in named if graded(metrics) or not is_reward(name)]
     return "  ".join(f"{_short(name)} {100 * metrics[name]:.1f}%" for name in shown)
 
 
