@@ -23,6 +23,8 @@ from resd.report.rewards import scores
 from resd.task import Task, scalar
 from resd.types import UserError
 
+EVALUATED = ("eval/", "part/", "transfer/")
+
 
 @dataclass(frozen=True)
 class Result:
@@ -45,7 +47,7 @@ class Result:
         path = Path(run_dir).expanduser().absolute()
         found = read_run(path).evaluations
         evaluations = {
-            step: {name: _number(value) for name, value in row.items() if name.startswith("eval/")}
+            step: {name: _number(value) for name, value in row.items() if name.startswith(EVALUATED)}
             for step, row in found.items()
         }
         link, playbook = path / "best", path / "playbook.md"

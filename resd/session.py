@@ -21,12 +21,14 @@ from resd.model.build import build_student
 from resd.model.chat import Chat
 from resd.model.load import check_context
 from resd.model.shard import layout
+from resd.observe.blocks import Blocks
 from resd.observe.run import Run
 from resd.observe.speech import Speech
 from resd.observe.stream import Stream, fingerprint
 from resd.report import perf
 from resd.report.journal import Journal
 from resd.report.log import Log
+from resd.report.matrix import Matrix
 from resd.storage import checkpoint
 from resd.storage.checkpoint import Checkpoints
 from resd.storage.rundir import RunDir
@@ -43,11 +45,12 @@ class Session:
         settings: Config,
         task: Task,
         mesh: DeviceMesh,
-        stream: Stream,
+        stream: Stream | Blocks,
         test: Sequence[Problem],
         forgetting: Forgetting | None = None,
     ) -> None:
-        self.config, self.stream, self.exam = settings, stream, Exam(test, settings.evaluation, forgetting)
+        self.config, self.stream = settings, stream
+        self.exam = Exam(test, settings.evaluation, forgetting, stream.ends)
         self.problems = {"training": fingerprint(task, stream.problems), "test": fingerprint(task, test)}
         if forgetting:
             self.problems["forgetting"] = fingerprint(forgetting.task, forgetting.problems)
@@ -203,7 +206,7 @@ class Session:
                 continue
             if observed.stop:
                 steps = self._stop(observed.stop)
-            if step == steps or _due(step, self.config.evaluation.every):
+            if step == steps or step in self.stream.ends or _due(step, self.config.evaluation.every):
                 self._evaluate()
             if self.exam.enough and step < steps:
                 steps = self._stop(self.exam.enough)
@@ -290,6 +293,8 @@ class Session:
         best = self._link_best()
         steps = sorted({min(evaluations), max(evaluations)} | ({best} if best in evaluations else set()))
         self.log.accuracy({step: evaluations[step] for step in steps}, best)
+        if matrix := Matrix.of(evaluations):
+            self.log.matrix(matrix)
         link = escape(str(self.run_dir / "best"))
         self.log.say(f"best checkpoint by rank sum: {link}; everything is in {escape(str(self.run_dir))}")
 

@@ -41,6 +41,17 @@ class SelfTesting(Protocol):
     def self_test(self) -> str | None: ...
 
 
+@runtime_checkable
+class Sequential(Protocol):
+    """A task of parts that are trained one after another (`envs/sequence.py`); `Problem.part` says whose a problem is.
+
+    `training_blocks` are names of parts in the order of training, each with how many updates it has there (None: passes
+    over its training problems). A part may have several.
+    """
+
+    training_blocks: Sequence[tuple[str, int | None]]
+
+
 def scalar(given: Any) -> Any:
     """Python's own number for one of numpy or torch, or for an array that holds just one; anything else as it is."""
     if isinstance(given, (bool, int, str)) or type(given) is float or not callable(getattr(given, "item", None)):

@@ -30,7 +30,7 @@ from resd.config import Config
 from resd.folder import made_for
 from resd.process import die_with_parent
 from resd.settings import TaskSettings, VerifySettings, VllmSettings
-from resd.task import Split, Task
+from resd.task import Sequential, Split, Task
 from resd.types import UserError
 
 if TYPE_CHECKING:
@@ -107,26 +107,19 @@ def _say(text: str, ranks: int = 1) -> None:
 
 def train(config: Config, own: Task | None = None) -> Path:
     """Run or continue a training run, on the task `own` if there is one; returns its directory."""
+    from resd.observe.blocks import Blocks
     from resd.observe.stream import Stream
 
     check_world(config)
     task, problems, test = load_task(config.task, config.verify, "train", "test", own=own)
-    notes = [config.algorithm.check(problems), configuration.laboratory(config)]
+    told = config.algorithm.check(problems)
     forgetting = config.forgetting
     second, exam = load_task(forgetting.task, config.verify, "test") if forgetting.every else (None, [])
-    stream = Stream(
-        problems,
-        config.batch_size,
-        config.inner_updates,
-        epochs=config.epochs,
-        shuffle=config.shuffle,
-        seed=config.seed,
-    )
-    steps = config.steps or len(stream)
-    if steps > len(stream):
-        raise UserError(
-            f"steps={steps} exceeds the stream of {len(stream)} updates: lower steps, or raise epochs or inner_updates"
-        )
+    order = config.model_dump(include={"batch_size", "inner_updates", "epochs", "shuffle", "seed"})
+    blocks = task.training_blocks if isinstance(task, Sequential) else None
+    stream = Blocks(problems, blocks, **order) if blocks else Stream(problems, **order)
+    steps = stream.updates(config.steps)
+    notes = [told, stream.told, configuration.laboratory(config)]
     if config.resume != "never" and files.numbered(Path(config.run_dir) / "checkpoints"):
         configuration.check_same_run(Path(config.run_dir), config)
     with made_for(Path(config.run_dir)):

@@ -24,7 +24,8 @@ class Problem:
 
     `statement` is the part that differs between problems (a task wraps it into a prompt); `cases` is the verifier's
     private data and never reaches a model except through feedback. `privileged` is a text that only a teacher may read
-    (a reference solution, a demonstration, a hint), empty where there is none.
+    (a reference solution, a demonstration, a hint), empty where there is none. `part` names the part of a sequence of
+    tasks that it belongs to.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Problem:
     family: str = ""
     cases: Sequence[Any] = ()
     privileged: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,7 +124,8 @@ class Words:
         self.told = told or {}
 
     def problem(self, id: str) -> Problem:
-        return Problem(id, f"solve {id}", privileged=self.told.get(id, ""))
+        part, _, last = id.rpartition("/")
+        return Problem(id, f"solve {last}", privileged=self.told.get(id, ""), part=part)
 
     def problems(self, split: str) -> Sequence[Problem]:
         return [self.problem(id) for id in ("one", "two", *self.told)]

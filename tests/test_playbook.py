@@ -19,6 +19,7 @@ OPERATIONS = st.lists(
         st.tuples(st.just("add"), st.sampled_from(["common_mistakes", "strategies", "nonsense"]), TEXTS),
         st.tuples(st.just("tag"), IDS, st.sampled_from(["helpful", "harmful", "neutral"])),
         st.tuples(st.just("remove"), IDS, st.just("stale")),
+        st.tuples(st.just("turn"), st.sampled_from(["", "one", "two"]), st.just("")),
     ),
     max_size=30,
 )
@@ -30,6 +31,8 @@ def perform(playbook: Playbook, operations: list[tuple[str, str, str]]) -> None:
             playbook.add(first, second, step)
         elif kind == "tag":
             playbook.tag(first, second, step)  # type: ignore[arg-type]
+        elif kind == "turn":
+            playbook.turn(first, step)
         elif first in playbook:
             playbook.remove(first, second, step)
 
@@ -247,3 +250,19 @@ def test_a_damaged_event_is_one_sentence_or_no_damage(number: int, field: str, v
     assert fields == {entry["id"] for entry in whole["entries"]}
     json.dumps(rebuilt.state_dict())
     rebuilt.render("full").encode()
+
+
+def test_each_shelf_keeps_its_own_entries_and_ids_are_never_given_twice() -> None:
+    playbook = Playbook()
+    playbook.turn("a", 1)
+    first = playbook.add("strategies", "mind the end", 1)
+    playbook.turn("b", 2)
+    assert (playbook.entries, playbook.render()) == ([], "")
+    second = playbook.add("strategies", "mind the end", 2)  # new here
+    assert first
+    assert second
+    assert second.id != first.id
+    assert not playbook.tag(first.id, "helpful", 2)
+    playbook.turn("a", 3)
+    assert playbook.entries == [first]
+    assert playbook.add("strategies", "mind the end", 3) is None

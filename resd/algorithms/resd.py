@@ -29,7 +29,7 @@ from resd.settings import (
     TeacherPromptSettings,
     TeacherSettings,
 )
-from resd.types import Attempt, Observation, Problem, Question
+from resd.types import Attempt, Observation, Problem, Question, UserError
 
 if TYPE_CHECKING:
     from resd.observe.run import Run
@@ -48,6 +48,8 @@ class PlaybookSettings(Section):
     """whether it is cut to max_entries after each curation too"""
     novelty: Novelty
     """what a lesson must have to be added: a text that is not there yet, or a word"""
+    scope: Literal["run", "block", "part"] = "run"
+    """task=sequence: one for the whole run, emptied when another part's block begins, or one a part"""
 
 
 class Settings(AlgorithmSettings):
@@ -65,6 +67,14 @@ class Settings(AlgorithmSettings):
     distil_self_success: bool
     """whether a success is distilled too, on its own answer"""
 
+    def check(self, problems: Sequence[Problem]) -> str:
+        scope = self.playbook.scope
+        if scope != "run" and not all(problem.part for problem in problems):
+            raise UserError(
+                f"algorithm.playbook.scope={scope} is for a task of parts: write task=sequence, or scope=run"
+            )
+        return super().check(problems)
+
 
 class Algorithm(base.Algorithm[Settings]):
     """The context is the playbook and the solution buffer."""
@@ -72,6 +82,7 @@ class Algorithm(base.Algorithm[Settings]):
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
         self.playbook = Playbook(settings.playbook.novelty)
+        self.part = ""  # of the last update
         self.solutions = SolutionBuffer(run.speech.chat.thinking_opened)
         self.writer = run.writer(settings.writing)
         self.reflector = Reflector(self.writer, run.prompts, self.writer.budget)
@@ -81,6 +92,7 @@ class Algorithm(base.Algorithm[Settings]):
     def observe(self, problems: Sequence[Problem]) -> Observation:
         """One pass of the loop of Algorithm 1; comments name its verbs in the paper's order."""
         playbook, step = self.playbook, self.run.step
+        self._open(problems[0].part)
 
         # P <- Concise(P): drop what misleads, what is stale, what exceeds the budget.
         size = len(playbook)
@@ -136,6 +148,14 @@ class Algorithm(base.Algorithm[Settings]):
         }
         return Observation(attempts, samples, metrics)
 
+    def _open(self, part: str) -> None:
+        """Where a block of a sequence begins: the playbook goes on, is emptied, or is that of the part."""
+        if part != self.part and self.settings.playbook.scope == "block":
+            self._remove([(entry.id, "block") for entry in self.playbook.entries])
+        if self.settings.playbook.scope == "part":
+            self.playbook.turn(part, self.run.step)
+        self.part = part
+
     def _question(self, attempt: Attempt) -> Question | None:
         """What `Reflect` asks about an attempt as soon as it has a verdict; None if that is nothing, or not known yet.
 
@@ -169,11 +189,12 @@ class Algorithm(base.Algorithm[Settings]):
         self.run.write_file("playbook.md", self.playbook.to_markdown())
 
     def state(self) -> dict[str, Any]:
-        return {"playbook": self.playbook.state_dict(), "solutions": self.solutions.state_dict()}
+        return {"playbook": self.playbook.state_dict(), "solutions": self.solutions.state_dict(), "part": self.part}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.playbook.load_state_dict(state["playbook"])
         self.solutions.load_state_dict(state["solutions"])
+        self.part = state.get("part", "")
 
 
 def _unread(failed: Sequence[Attempt]) -> str:

@@ -41,5 +41,8 @@ class Algorithm(resd.Algorithm):
         for entry in settings.entries:
             self.playbook.add(UNNAMED, entry, step=0)
 
+    def _open(self, part: str) -> None:
+        pass
+
     def _remove(self, removals: Removals) -> None:
         pass

@@ -1,7 +1,8 @@
 """The playbook: a store of one-line lessons with stable ids and helpful/harmful counters (paper section 3.3).
 
 Every change is an event, and the events alone rebuild the state. What to remove is decided elsewhere (`concise`).
-Two entries with the same words are one: the second `add` is refused. `novelty="word"` also refuses a text of which no
+Two entries with the same words are one: the second `add` is refused. A playbook of several tasks may have a shelf for
+each, and shows what is on the one it was turned to. `novelty="word"` also refuses a text of which no
 word is new to the playbook, for models that say the same few rules again and again; it takes a rule in other words for
 new, and one that only puts known words together in another way for old.
 """
@@ -95,6 +96,8 @@ class Playbook:
 
     def __init__(self, novelty: Novelty = "text") -> None:
         self.novelty = novelty
+        self.shelf = ""
+        self._shelves: dict[str, list[Entry]] = {}  # the others
         self._entries: dict[str, Entry] = {}
         self._ids_by_text: dict[str, str] = {}
         self._next = 1
@@ -146,6 +149,14 @@ class Playbook:
         entry = self._entries.pop(id)
         del self._ids_by_text[_normal(entry.text)]
         self.events.append({"event": "remove", "step": step, "id": id, "reason": reason})
+
+    def turn(self, shelf: str, step: int) -> None:
+        """From now on the playbook is what is on this shelf; the rest is left where it is."""
+        if shelf != self.shelf:
+            self._shelves[self.shelf] = list(self._entries.values())
+            self._show(self._shelves.pop(shelf, []))
+            self.shelf = shelf
+            self.events.append({"event": "turn", "step": step, "id": shelf})
 
     def render(self, style: Style = "full") -> str:
         """The playbook inside a prompt, one line per entry; empty if there is none.
@@ -206,6 +217,9 @@ class Playbook:
                 return False
             entry = self.add(event["section"], event["text"], step, parents)
             return entry is not None and (entry.id, entry.text) == (id, event["text"])
+        if event["event"] == "turn":
+            self.turn(id, step)
+            return True
         if event["event"] == "tag":
             return event["tag"] in get_args(Tag) and self.tag(id, event["tag"], step)
         known = event["event"] == "remove" and id in self and isinstance(event["reason"], str)
@@ -215,19 +229,33 @@ class Playbook:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        entries = [asdict(entry) | {"parents": list(entry.parents)} for entry in self._entries.values()]
-        return {"next": self._next, "entries": entries}
+        state = {"next": self._next, "entries": _plain(self._entries.values())}
+        if self.shelf:
+            state |= {"shelf": self.shelf, "shelves": {name: _plain(them) for name, them in self._shelves.items()}}
+        return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        entries = [Entry(**{**fields, "parents": tuple(fields["parents"])}) for fields in state["entries"]]
-        self._entries = {entry.id: entry for entry in entries}
-        self._ids_by_text = {_normal(entry.text): entry.id for entry in entries}
+        self._show(_entries(state["entries"]))
+        self.shelf = state.get("shelf", "")
+        self._shelves = {name: _entries(them) for name, them in state.get("shelves", {}).items()}
         self._next = state["next"]
         self.events = []
+
+    def _show(self, entries: Iterable[Entry]) -> None:
+        self._entries = {entry.id: entry for entry in entries}
+        self._ids_by_text = {_normal(entry.text): id for id, entry in self._entries.items()}
 
     def _by_section(self) -> list[tuple[str, list[Entry]]]:
         grouped = [(s, [e for e in self._entries.values() if e.section == s]) for s in SECTIONS]
         return [(section, entries) for section, entries in grouped if entries]
+
+
+def _plain(entries: Iterable[Entry]) -> list[dict[str, Any]]:
+    return [asdict(entry) | {"parents": list(entry.parents)} for entry in entries]
+
+
+def _entries(state: Iterable[Mapping[str, Any]]) -> list[Entry]:
+    return [Entry(**{**fields, "parents": tuple(fields["parents"])}) for fields in state]
 
 
 def _title(section: str) -> str:

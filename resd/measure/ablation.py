@@ -23,7 +23,7 @@ import numpy as np
 from resd import dist, files
 from resd.context import library as libraries
 from resd.context.playbook import Playbook
-from resd.measure.evaluation import evaluate, scores
+from resd.measure.evaluation import evaluate, limited, scores
 from resd.measure.forgetting import means
 from resd.measure.worth import draw, rank_correlation, worth
 from resd.observe.run import Run
@@ -50,7 +50,7 @@ def ablate(
     is about something else.
     """
     assert settings.worth is not None
-    chosen = problems[: evaluation.limit]
+    chosen = limited(problems, evaluation.limit)
     if len(chosen) < 2:
         raise UserError(
             f"worth={settings.worth} needs two problems, and there is {len(chosen) or 'none'}: "

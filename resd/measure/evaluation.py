@@ -3,9 +3,11 @@
 `mean@n` averages over samples; `best@n` is the true maximum over the n samples of a problem (the released evaluation
 logs a bootstrap with replacement, which is lower). Both per task (all cases passed), per case (the share of a problem's
 cases, averaged over problems), for the reward and for every further score of the verdicts. `per_case/pooled` is the
-share of all cases of all problems together; `vote@n` is what the commonest answer of a problem earns.
+share of all cases of all problems together; `vote@n` is what the commonest answer of a problem earns. For a sequence of
+tasks the same is said of each part (`part/NAME/…`).
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from resd.observe.speech import Speech
@@ -22,15 +24,39 @@ def evaluate(
 ) -> tuple[dict[str, float], list[Attempt]]:
     """Metrics and attempts of the engine's current weights on `problems`, with the same seeds at every call.
 
-    Lengths are those of `rollout`, temperature and top-p those of `settings`.
+    Lengths are those of `rollout`, temperature and top-p those of `settings`, whose `limit` holds for each part.
     """
     sampling = rollout.model_copy(update={"temperature": settings.temperature, "top_p": settings.top_p})
     with speech.clock("evaluate"):
-        attempts = speech.drafts(problems[: settings.limit], settings.samples, prompt)
+        attempts = speech.drafts(limited(problems, settings.limit), settings.samples, prompt)
         speech.speak(attempts, sampling, "evaluate")
         speech.verify(attempts, "evaluate")
     metrics = summarise(attempts, settings.samples)
-    return (metrics | voted(attempts, settings.samples) if settings.vote else metrics), attempts
+    if settings.vote:
+        metrics |= voted(attempts, settings.samples)
+    for part, own in by_part(attempts).items():
+        metrics |= summarise(own, settings.samples, f"part/{part}")
+    return metrics, attempts
+
+
+def limited(problems: Sequence[Problem], limit: int | None) -> list[Problem]:
+    """The first `limit` problems of each part, in order."""
+    seen: Counter[str] = Counter()
+    kept = []
+    for problem in problems:
+        seen[problem.part] += 1
+        if limit is None or seen[problem.part] <= limit:
+            kept.append(problem)
+    return kept
+
+
+def by_part(attempts: Sequence[Attempt]) -> dict[str, list[Attempt]]:
+    """The attempts at the problems of each part of a sequence of tasks; nothing for any other task."""
+    found: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        if attempt.problem.part:
+            found.setdefault(attempt.problem.part, []).append(attempt)
+    return found
 
 
 def summarise(attempts: Sequence[Attempt], samples: int, prefix: str = "eval") -> dict[str, float]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from resd.measure.evaluation import evaluate
 from resd.measure.forgetting import Forgetting
+from resd.measure.parts import Parts
 from resd.observe.run import Run
 from resd.report.ranking import beats, best_step
 from resd.report.samples import write_attempts
@@ -17,9 +18,14 @@ class Exam:
     is how many came after it."""
 
     def __init__(
-        self, problems: Sequence[Problem], settings: EvaluationSettings, forgetting: Forgetting | None = None
+        self,
+        problems: Sequence[Problem],
+        settings: EvaluationSettings,
+        forgetting: Forgetting | None = None,
+        ends: Mapping[int, str] | None = None,
     ) -> None:
         self.problems, self.settings, self.forgetting = problems, settings, forgetting
+        self.parts = Parts(ends or {})
         self.evaluations: dict[int, dict[str, float]] = {}
         self.best: int | None = None
         self.since = 0
@@ -27,6 +33,7 @@ class Exam:
     def evaluate(self, run: Run, prompt: Callable[[Problem], Messages]) -> None:
         """Try the test problems after update `run.step`."""
         metrics, attempts = evaluate(run.speech, self.problems, self.settings, run.sampling, prompt)
+        metrics |= self.parts.measure(run.step, attempts, run.seed)
         if run.directory is not None:
             write_attempts(run.directory, run.step, attempts, folder="evaluations")
         self.evaluations[run.step] = metrics
@@ -56,6 +63,7 @@ class Exam:
             "evaluations": {str(step): metrics for step, metrics in self.evaluations.items()},
             "best": self.best,
             "since": self.since,
+            "parts": self.parts.bases,
             "forgetting": self.forgetting.base if self.forgetting else None,
         }
 
@@ -66,6 +74,7 @@ class Exam:
         self.best, self.since = state.get("best"), state.get("since", 0)
         if self.best not in kept:
             self.best = best_step({number: values for number, values in self.evaluations.items() if number in kept})
+        self.parts.bases = dict(state.get("parts", {}))
         if self.forgetting:
             self.forgetting.restore(state.get("forgetting"), step)
 

@@ -7,13 +7,14 @@ every `every` updates and after the last one. Samples have the same seeds each t
 measurement is taken problem by problem, which removes the spread between problems from its error (the paper compares
 two means, each with an error of 3 to 4 points on 100 prompts). The interval is a percentile bootstrap over problems.
 
-Not covered: the tasks a student was trained on earlier, and the spread between training runs.
+Not covered: the tasks a student was trained on earlier in the run (`parts`), and the spread between training runs.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resd import seeds
 from resd.measure.evaluation import evaluate, scores, summarise
@@ -25,6 +26,7 @@ from resd.verify import Verifier
 
 RESAMPLES = 10_000
 LEVEL = 0.95
+FloatArray = NDArray[np.float64]
 Base = dict[str, dict[str, float]]  # by score and problem: the mean over samples before the first update
 
 
@@ -62,17 +64,22 @@ class Forgetting:
         metrics = summarise(attempts, self.settings.samples, "forgetting")
         if self.base is None:
             self.base = now
-        else:
-            for name in ("per_task", "per_case", "reward"):
-                if name not in self.base:  # of an older run
-                    continue
-                change, low, high = difference(self.base[name], now[name], run.seed)
-                metrics |= {
-                    f"forgetting/{name}/change": change,
-                    f"forgetting/{name}/change_low": low,
-                    f"forgetting/{name}/change_high": high,
-                }
-        return metrics
+            return metrics
+        return metrics | changes(self.base, now, "forgetting", run.seed)
+
+
+def changes(base: Base, now: Base, prefix: str, seed: int) -> dict[str, float]:
+    """`PREFIX/{per_task,per_case,reward}/{change,change_low,change_high}` of the problems that both hold."""
+    metrics: dict[str, float] = {}
+    for name in ("per_task", "per_case", "reward"):
+        if name in base:  # else it is younger than the run
+            change, low, high = difference(base[name], now[name], seed)
+            metrics |= {
+                f"{prefix}/{name}/change": change,
+                f"{prefix}/{name}/change_low": low,
+                f"{prefix}/{name}/change_high": high,
+            }
+    return metrics
 
 
 def means(by_problem: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -85,10 +92,20 @@ def difference(base: Mapping[str, float], now: Mapping[str, float], seed: int = 
 
     Both must hold the same problems, at least one.
     """
-    difference_P = np.array([now[id] - base[id] for id in base])
+    return interval([(base, now)], seed)
+
+
+def interval(pairs: Sequence[tuple[Mapping[str, float], Mapping[str, float]]], seed: int) -> tuple[float, float, float]:
+    """The same of the mean over several pairs of their differences; each has problems of its own to draw from."""
     random = np.random.default_rng(seeds.derive(seed, "forgetting"))
+    differences = [np.array([now[id] - base[id] for id in base]) for base, now in pairs]
+    means_R = np.mean([_resampled(difference_P, random) for difference_P in differences], axis=0)
+    low, high = np.quantile(means_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(np.mean([difference_P.mean() for difference_P in differences])), float(low), float(high)
+
+
+def _resampled(difference_P: FloatArray, random: np.random.Generator) -> FloatArray:
+    """The mean over as many problems, drawn with replacement, RESAMPLES times."""
     count = len(difference_P)
     drawn = (random.multinomial(count, np.full(count, 1 / count), RESAMPLES // 10) for _ in range(10))
-    means_R = np.concatenate([times_R_P @ difference_P / count for times_R_P in drawn])
-    low, high = np.quantile(means_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(difference_P.mean()), float(low), float(high)
+    return np.concatenate([times_R_P @ difference_P / count for times_R_P in drawn])

@@ -46,6 +46,25 @@ class Stream:
         """Updates in the whole stream."""
         return self.epochs * self.batches_per_epoch * self.inner_updates
 
+    @property
+    def ends(self) -> dict[int, str]:
+        """Updates after which a block of a sequence is over, and its part (`blocks`)."""
+        return {}
+
+    @property
+    def told(self) -> str:
+        """What there is to say of it: the blocks of a sequence."""
+        return ""
+
+    def updates(self, wanted: int | None) -> int:
+        """How many a run makes; None wants all. Raises UserError if there are not so many."""
+        if wanted is not None and wanted > len(self):
+            raise UserError(
+                f"steps={wanted} exceeds the stream of {len(self)} updates: lower steps, or raise epochs or "
+                "inner_updates"
+            )
+        return wanted or len(self)
+
     def batch(self, step: int) -> list[Problem]:
         """The problems of update `step`; the same for all inner updates of a batch."""
         if not 1 <= step <= len(self):

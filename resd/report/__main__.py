@@ -7,7 +7,7 @@ from pathlib import Path
 from resd.arguments import Parser
 from resd.report.groups import group_runs
 from resd.report.html import write_report
-from resd.report.markdown import curves, scores, worths
+from resd.report.markdown import curves, matrices, scores, worths
 from resd.report.read import has_something, read_runs
 from resd.types import UserError
 
@@ -46,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{chosen.out}: {size / 1e6:.1f} MB; open it in a browser")
     if chosen.markdown:
         groups = group_runs(read_runs(runs), chosen.across)
-        print(f"\n{scores(groups)}\n{curves(groups)}{worths(groups)}", end="")
+        told = (scores(groups), curves(groups), matrices(groups), worths(groups))
+        print("", *filter(None, told), sep="\n", end="")
     return 0
 
 

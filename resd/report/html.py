@@ -15,6 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from resd import __version__
 from resd.report.groups import Estimate, Group, checkpoints, differing, group_runs, plain, score_names
+from resd.report.matrix import told
 from resd.report.payload import embed, payload
 from resd.report.read import PHASES, RunRecord, read_runs
 from resd.report.worth import WIDTH, drawn, honesty, summary
@@ -55,7 +56,7 @@ def render(groups: Sequence[Group], *, title: str, attempts_bytes: int) -> str:
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "span": span, "plain": plain, "duration": duration}
+    environment.filters |= {"percent": percent, "span": span, "plain": plain, "duration": duration, "told": told}
     return environment.get_template("page.html.j2").render(
         title=title,
         version=__version__,
@@ -67,6 +68,7 @@ def render(groups: Sequence[Group], *, title: str, attempts_bytes: int) -> str:
         notes=notes(groups),
         worths=[_worth(run.worth, run.named(group.label)) for group in groups for run in group.runs if run.worth],
         width=WIDTH,
+        matrices=[(run.named(group.label), found) for group in groups for run in group.runs if (found := run.matrix)],
         settings=[(key, [s.get(key, "–") for s in settings]) for key in differing(settings)],
         style=(HERE / "page.css").read_text("utf-8"),
         script="\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS),

@@ -18,6 +18,7 @@ from rich.table import Table
 from torch.utils.tensorboard import SummaryWriter
 
 from resd import files
+from resd.report.matrix import Matrix, parts, shown, title, told
 from resd.report.pace import Pace
 from resd.report.rewards import graded, is_reward, scores
 from resd.report.tracking import Tracking
@@ -98,6 +99,8 @@ class Log:
         """An evaluation's metrics, and one line of the console."""
         self.metrics(step, "eval", values)
         self.say(f"[bold]test after update {step}[/]  {escape(scores(values))}")
+        if each := parts(values):
+            self.say(f"  of each part  {escape(each)}")
 
     def responses(self, step: int, attempts: Sequence[Attempt]) -> None:
         """What was said to some test problems, clipped for people, whole for trackers."""
@@ -131,7 +134,8 @@ class Log:
         table.add_column("metric")
         for step in evaluations:
             table.add_column(f"update {step}" + (" (best)" if step == best else ""), justify="right")
-        names = dict.fromkeys(name for metrics in evaluations.values() for name in metrics if "@" in name)
+        measured = (name for metrics in evaluations.values() for name in metrics)
+        names = dict.fromkeys(name for name in measured if name.startswith("eval/") and "@" in name)
         if not any(map(graded, evaluations.values())):
             names = dict.fromkeys(name for name in names if not is_reward(name))
         for name in names:
@@ -139,6 +143,24 @@ class Log:
             texts = ["–" if value is None else f"{100 * value:.2f}" for value in values]
             table.add_row(escape(name.removeprefix("eval/")), *texts)
         self.console.print(table)
+
+    def matrix(self, found: Matrix) -> None:
+        """The forgetting matrix of a sequence of tasks."""
+        table = Table(
+            title=f"tasks solved of each part, mean@{found.samples} (%)\nand the change since its own block ended "
+            "(95 % interval)",
+            title_justify="left",
+        )
+        table.add_column("")
+        table.add_column("update", justify="right")
+        for part in found.parts:
+            table.add_column(escape(part), justify="right")
+        for row in found.rows:
+            cells = [f"[bold]{shown(cell)}[/]" if cell.own else shown(cell) for cell in row.cells]
+            table.add_row(escape(title(row)), str(row.step), *cells)
+        self.console.print(table)
+        if found.transfer:
+            self.say(f"backward transfer, the mean of the last changes: {told(found.transfer)}")
 
     def say(self, text: str) -> None:
         """A line for people, in rich's markup: what is not ours must come escaped."""

@@ -7,6 +7,7 @@ Methods are runs that differ only in their seed; a cell is the mean over seeds Â
 from collections.abc import Sequence
 
 from resd.report.groups import Checkpoint, Estimate, Group, checkpoints, estimate, score_names
+from resd.report.matrix import shown, title
 from resd.report.ranking import METRICS
 from resd.report.read import RunRecord
 from resd.report.rewards import REWARD
@@ -46,7 +47,7 @@ def curves(groups: Sequence[Group]) -> str:
 
 def worths(groups: Sequence[Group]) -> str:
     """A table for each run whose `worth.json` is there, best entry first."""
-    found = ""
+    found = []
     for group in groups:
         for run in group.runs:
             if run.worth is not None:
@@ -56,8 +57,19 @@ def worths(groups: Sequence[Group]) -> str:
                 ]
                 header = ["entry", "text", "helpful", "harmful", "worth", "95 % interval"]
                 told = "\n".join([summary(run.worth), honesty(run.worth), *run.worth["notes"]])
-                found += f"\n{_table(header, lines)}\n{run.path}: {told}\n"
-    return found
+                found.append(f"{_table(header, lines)}\n{run.path}: {told}\n")
+    return "\n".join(found)
+
+
+def matrices(groups: Sequence[Group]) -> str:
+    """A table a run of a sequence of tasks: what its parts give after each block, and the change since their own."""
+    told = []
+    for group in groups:
+        for run in group.runs:
+            if matrix := run.matrix:
+                lines = [[title(row), str(row.step), *map(shown, row.cells)] for row in matrix.rows]
+                told.append(_table([group.label, "update", *matrix.parts], lines))
+    return "\n".join(told)
 
 
 def _at(run: RunRecord, step: int, column: Sequence[float]) -> float:

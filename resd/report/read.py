@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from resd.report.matrix import Matrix
 from resd.types import UserError
 
 WORTH = "worth.json"
@@ -60,6 +61,11 @@ class RunRecord:
         names = (name for row in self.evaluations.values() for name in row)
         found = [name.split("@")[1] for name in names if name.startswith("eval/per_task/mean@")]
         return int(found[0]) if found else None
+
+    @property
+    def matrix(self) -> Matrix | None:
+        """The forgetting matrix of a sequence of tasks; None of any other task."""
+        return Matrix.of(self.evaluations)
 
     @property
     def kept_best(self) -> int | None:

@@ -23,8 +23,8 @@ def is_reward(name: str) -> bool:
 
 def scores(metrics: Mapping[str, float]) -> str:
     """An evaluation in one line: rewards only where they say more than what passed, the best of one nowhere."""
-    names = [name for name in metrics if "@" in name and not name.endswith("/best@1")]
-    shown = [name for name in names if graded(metrics) or not is_reward(name)]
+    named = [name for name in metrics if name.startswith("eval/") and "@" in name and not name.endswith("/best@1")]
+    shown = [name for name in named if graded(metrics) or not is_reward(name)]
     return "  ".join(f"{_short(name)} {100 * metrics[name]:.1f}%" for name in shown)
 
 
