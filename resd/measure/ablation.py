@@ -58,7 +58,7 @@ def ablate(
         )
     told_S_E = draw(len(library), settings.worth, settings.left_out, run.seed)
     began: dict[str, Any] = {
-        "settings": {**asked, **{name: getattr(settings, name) for name in LibrarySettings.model_fields}},
+        "settings": {**asked, **settings.model_dump(exclude={"library", "cap"})},  # which are in the entries
         "library": [{name: entry[name] for name in _SHOWN} for entry in library.state_dict()["entries"]],
         "problems": [problem.id for problem in chosen],
         "sets": [],
@@ -95,7 +95,8 @@ def _gone_on_with(file: Path | None, began: dict[str, Any]) -> dict[str, Any]:
         return began
     try:
         found = json.loads(file.read_text("utf-8"))
-        same = all(found[name] == began[name] for name in ("settings", "library", "problems"))
+        same = isinstance(found["sets"], list)
+        same &= all(found[name] == began[name] for name in ("settings", "library", "problems"))
     except (ValueError, KeyError, TypeError, OSError):
         same = False
     if not same:
