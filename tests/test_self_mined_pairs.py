@@ -28,7 +28,7 @@ Make = Callable[..., World]
 def world(chat: Chat, tmp_path: Path) -> Make:
     def make(script: dict[str, Line], **changes: Any) -> World:
         lines = {name: list(line) if isinstance(line, list) else line for name, line in script.items()}
-        settings = {"group": 3, "mine": 1, "least": 1, "batch": 8, **changes}
+        settings = {"group": 3, "mine": 1, "least": 1, "portion": 8, **changes}
         return World(tmp_path, chat, "self_mined_pairs", lines, **settings)
 
     return make
@@ -78,14 +78,14 @@ def test_a_failure_beside_a_success_and_a_repaired_one_are_learned(world: Make, 
 
 
 def test_what_an_update_learns_depends_on_its_number_alone(world: Make, chat: Chat) -> None:
-    made = world(SCRIPT, batch=2)
+    made = world(SCRIPT, portion=2)
     made.update("one", "two")
     seen = []
     for _ in range(4):
         made.update("one")
         seen.append(learned(made, chat))
     assert sorted(seen[0] + seen[1]) == sorted(seen[2] + seen[3]) == sorted(ONE + TWO)
-    again = world(SCRIPT, batch=2)
+    again = world(SCRIPT, portion=2)
     again.algorithm.restore(json.loads(json.dumps(made.algorithm.state())))
     again.run.journal.step = 2
     again.update("two")
@@ -142,7 +142,9 @@ def test_controls(world: Make, chat: Chat) -> None:
 
 def test_external_pairs_are_the_task_s_own_solutions_with_a_line_left_out(chat: Chat, tmp_path: Path) -> None:
     told = {"three": "right\nthree", "four": "wrong\nfour"}
-    made = World(tmp_path, chat, "self_mined_pairs", {}, told=told, mine=1, least=1, batch=1, pairs="external", seed=2)
+    made = World(
+        tmp_path, chat, "self_mined_pairs", {}, told=told, mine=1, least=1, portion=1, pairs="external", seed=2
+    )
     attempts = made.update("three", "four")
     assert made.engine.asked == []
     assert {attempt.response for attempt in attempts} >= {"right\nthree", "wrong\nfour"}

@@ -2,7 +2,7 @@
 
 For `mine` updates nothing is learned: each problem is tried `group` times, and a failed attempt beside one that passed
 is a pair. Where none passed, `repairs` attempts read a failed one and what was said of it; one that passes makes a pair
-too. After that nothing is tried any more: each update learns `batch` pairs by cross entropy on the fixed side, after
+too. After that nothing is tried any more: each update learns `portion` pairs by cross entropy on the fixed side, after
 problem, broken attempt and feedback; epoch after epoch, so that `steps` says how many. Evaluations show neither.
 
 The student reads a `library` of rules, if there is one, while it mines and in evaluations, and not in what it learns.
@@ -50,7 +50,7 @@ class Settings(AlgorithmSettings):
     """pairs without which the run ends before it learns"""
     most: Positive | None
     """pairs that are kept, the first; null: all"""
-    batch: Positive
+    portion: Positive
     """pairs an update learns"""
     pairs: Control
     """what is learned: mined, or a control"""
@@ -139,8 +139,8 @@ class Algorithm(base.Algorithm[Settings]):
     def samples(self) -> list[Sample]:
         """What this update learns."""
         settings, seed, number = self.settings, self.run.seed, self.run.step - self.settings.mine - 1
-        chosen = portion(altered(self.pairs.found, settings.pairs, seed), number, settings.batch, seed)
-        chosen += portion(self.right.found, number, round(settings.keep_right * settings.batch), seed)
+        chosen = portion(altered(self.pairs.found, settings.pairs, seed), number, settings.portion, seed)
+        chosen += portion(self.right.found, number, round(settings.keep_right * settings.portion), seed)
         samples = [self._sample(pair) for pair in chosen]
         why = f"model.max_prompt={settings.repairing.max_prompt}"
         self.run.journal.count("pairs/too_long", samples.count(None), why)
