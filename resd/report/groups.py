@@ -16,7 +16,7 @@ from resd.report.rewards import REWARD, graded, judges
 # Settings that say where and how a run was made, not what it learned.
 INCIDENTAL = (
     *("seed", "run_dir", "resume", "progress", "trackers", "checkpoints", "verify", "hardware"),
-    *("engine.max_batch", "evaluation.show"),
+    *("engine.max_batch", "evaluation.show", "evaluation.vote", "style.markers"),
 )
 # Two-sided 95 % quantiles of Student's t for 1, 2, … degrees of freedom; the normal one beyond.
 T_95 = (
