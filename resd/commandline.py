@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
+import yaml
 from hydra import compose
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
@@ -25,7 +26,6 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from resd import advice
 from resd.advice import QUOTES, quoted
@@ -139,6 +139,8 @@ def _override(words: Sequence[str], place: int, multirun: bool, config_name: str
         word = f"{key}={quoted(os.path.expanduser(value.strip(QUOTES)))}"
     try:
         read = parser.parse_overrides([word])[0]
+        if read.key_or_group and (name := _twice(value)):
+            raise UserError(f"{key} has {name} twice: give each a name of its own")
         if read.key_or_group:
             return read
         reason = "it has no name"
@@ -160,6 +162,24 @@ def _override(words: Sequence[str], place: int, multirun: bool, config_name: str
             f"{word} cannot be read: write {shlex.quote(text)} if the value is a text, or {listed} if it is a list"
         )
     return read
+
+
+def _twice(value: str) -> str | None:
+    """A key that a mapping in this value has twice, of which Hydra would take the last one and say nothing."""
+    try:
+        nodes = [yaml.compose(value)] if value.startswith(("{", "[")) else []
+    except yaml.YAMLError:  # what is not YAML as well
+        return None
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, yaml.MappingNode):
+            keys = [str(key.value) for key, _ in node.value]
+            if twice := next((key for key in keys if keys.count(key) > 1), None):
+                return twice
+            nodes += [inner for _, inner in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            nodes += node.value
+    return None
 
 
 def _without_equals(words: Sequence[str], place: int, config_name: str) -> str:
@@ -222,7 +242,7 @@ def _compose(overrides: list[str], config_name: str) -> tuple[DictConfig, str | 
     try:
         composed = compose(config_name, overrides, return_hydra_config=True)
         return composed, _without_table(composed.hydra.runtime.choices)
-    except (HydraException, OmegaConfBaseException, YAMLError, ValueError, AssertionError) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError) as error:
         raise UserError(advice.sentence(error, overrides, config_name)) from None
 
 

@@ -316,6 +316,7 @@ def test_a_run_that_is_killed_inside_its_second_block_goes_on_to_the_bit(
         (["task.options.parts.b.updates=0"], r"parts.b.updates=0 is out of range"),
         (["task.options.parts.b.name=countdwn"], "parts.b: no task named 'countdwn' (did you mean countdown?)"),
         (["+task@task.options.parts.c=countdwn"], "did you mean countdown?"),
+        (["task.options.parts={a: {name: 'part_tasks:Rest'}, a: {name: countdown}}"], "parts has a twice"),
     ],
 )
 def test_a_run_is_refused_in_one_sentence(
