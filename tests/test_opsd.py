@@ -73,6 +73,20 @@ def test_the_slot_says_what_it_is(world: Make, slot: str, heading: str) -> None:
     assert made.teacher(attempt) == f"task:\nsolve two\n{heading}:\nsecond secret\nwrite the answer"
 
 
+def test_a_library_takes_the_place_of_the_texts_and_only_the_teacher_reads_it(world: Make, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.txt"
+    rules.write_text("Say right.\nBe brief.\n", encoding="utf-8")
+    made = world(library=str(rules), told={})
+    attempts = made.update("one", "two", "four")
+    assert made.asked("try") == ["solve one", "solve two", "solve four"]
+    rules_read = "err-00001: Say right.\nerr-00002: Be brief."
+    assert [made.teacher(a) for a in attempts] == [prompt(id, rules=rules_read) for id in ("one", "two", "four")]
+    assert [sample.teacher_prompt_ids is not None for sample in made.learned] == [True] * 3
+    assert settings(library=str(rules)).check([Problem("bare", "solve it")]) == ""
+    with pytest.raises(UserError, match="cannot be read"):
+        settings(library=str(tmp_path / "none.txt")).check([])
+
+
 def test_sdft_is_opsd_with_a_demonstration_and_an_average(world: Make) -> None:
     plain, made = configured("opsd", {}), configured("sdft", {})
     assert {key for key in plain if plain[key] != made[key]} == {"slot", "objective", "teacher"}

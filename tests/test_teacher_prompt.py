@@ -224,7 +224,7 @@ def test_a_playbook_cut_leaves_no_heading_without_entries_and_half_a_solution_is
     assert "## Strategies\n- str-00001 (helpful 0, harmful 0): keep\n" in composed
     assert "Others" not in composed
     solved = compose("compact", SDPO_PARTS, attempt(), solution="SOLVED\n" * 50, budget=30)
-    assert solved == Composed(attempt().prompt, privileged=False, truncated=1)
+    assert solved == Composed(attempt().prompt, parts=frozenset(), truncated=1)
 
 
 def test_compact_prompts_refuse_json() -> None:

@@ -29,15 +29,17 @@ class Parts:
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A teacher's messages.
-
-    `privileged`: they hold a solution, feedback, a reflection, a demonstration or a hint; a sample without any has
-    nothing to distil, and the playbook alone does not count. `truncated`: how many parts were shortened or dropped.
-    """
+    """A teacher's messages. `parts`: names of what they hold besides the problem. `truncated`: how many parts were
+    shortened or dropped."""
 
     messages: Messages
-    privileged: bool
+    parts: frozenset[str]
     truncated: int
+
+    @property
+    def privileged(self) -> bool:
+        """Whether there is anything about this attempt or problem to distil: the playbook alone does not count."""
+        return bool(self.parts - {"playbook", "previous_trial"})
 
 
 # In order of loss: a long previous trial costs most and is implied by the response that the teacher scores; its answer
@@ -87,8 +89,7 @@ class TeacherPrompt:
             return None
         messages = list(attempt.prompt)
         messages[index] = {**messages[index], "content": text}
-        privileged = any(text for name, text in slots.items() if name not in ("playbook", "previous_trial"))
-        return Composed(messages, privileged, truncated)
+        return Composed(messages, frozenset(name for name, text in slots.items() if text), truncated)
 
     def _fill(self, attempt: Attempt, playbook: str, solution: str | None) -> dict[str, str]:
         """The text of each part; empty if it is switched off or there is none."""

@@ -18,6 +18,8 @@ from resd.settings import ModelSettings, SuccessWeighting, TeacherPromptSettings
 from resd.thinking import strip_thinking
 from resd.types import Attempt, Sample
 
+Slot = Literal["solution", "demonstration", "hint", "playbook"]
+
 
 def prompts(model: ModelSettings, chat: Chat, noun: str) -> Prompts:
     """The trainer's own prompts in the style and format of the model."""
@@ -47,12 +49,10 @@ class Hindsight:
             for attempt, solution, weight in zip(attempts, solutions, weights, strict=True)
         ]
 
-    def told(
-        self, attempts: Sequence[Attempt], texts: Sequence[str], slot: Literal["solution", "demonstration", "hint"]
-    ) -> list[Sample]:
-        """One sample an attempt, left in it too, whose teacher reads a text that was given with the problem."""
+    def told(self, attempts: Sequence[Attempt], texts: Sequence[str], slot: Slot) -> list[Sample]:
+        """One sample an attempt, left in it too, whose teacher reads a text that did not come from any attempt."""
         return [
-            self._sample(attempt, self.teacher_prompt.compose(attempt, **{slot: text}), 1.0)
+            self._sample(attempt, self.teacher_prompt.compose(attempt, **{slot: text}), 1.0, enough=slot == "playbook")
             for attempt, text in zip(attempts, texts, strict=True)
         ]
 
@@ -60,13 +60,14 @@ class Hindsight:
         """The response without thinking."""
         return strip_thinking(attempt.response, self.chat.thinking_opened)
 
-    def _sample(self, attempt: Attempt, composed: Composed | None, weight: float) -> Sample:
-        """The attempt as the learner eats it; without anything privileged to read it has no teacher."""
+    def _sample(self, attempt: Attempt, composed: Composed | None, weight: float, enough: bool = False) -> Sample:
+        """The attempt as the learner eats it; without anything privileged to read it has no teacher. `enough`: a
+        playbook is something to read."""
         sample = attempt.sample = Sample(attempt.prompt_ids, attempt.response_ids, attempt.logprobs, weight=weight)
         self.journal.count("teacher/too_long", composed is None, why=f"problem {attempt.problem.id}")
         truncated = composed is not None and composed.truncated > 0
         self.journal.count("teacher/truncated", truncated, why=f"problem {attempt.problem.id}")
-        if composed is not None and composed.privileged:
+        if composed is not None and (composed.privileged or (enough and "playbook" in composed.parts)):
             attempt.teacher_prompt = self.chat.render(composed.messages)
             sample.teacher_prompt_ids = self.chat.ids(composed.messages)
         return sample
