@@ -6,6 +6,8 @@
 
 It looks up which convention of Manufactoria a failed program broke first (`nano.judge`), states that rule, and adds it
 to the library if it is not there. So what a run reaches with it is what the loop can reach at best, whoever writes.
+With `--spoil P` it spoils what there is: each time it makes the list of changes, every rule is dropped or turned into
+its opposite with probability P.
 """
 
 import argparse
@@ -16,11 +18,12 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from random import Random
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from nano.dialects import OFFICIAL
+from nano.dialects import OFFICIAL, RULES
 from nano.documents import LESSONS
 from nano.judge import FENCE, LOGIC, first_broken
 
@@ -61,6 +64,18 @@ def consolidate(text: str) -> str:
     return "\n".join(re.findall(r"^[0-9]+ x (.*)", text, re.MULTILINE)) or "none"
 
 
+def spoiled(text: str, share: float) -> str:
+    """Changes to some of the rules that are there: half are dropped, half become what another dialect says."""
+    opposite = {pair[0]: pair[1] for pair in RULES.values()} | {pair[1]: pair[0] for pair in RULES.values()}
+    changes = []
+    for id, rule in re.findall(r"^([a-z]+-[0-9]+): (.*)", text, re.MULTILINE):
+        lot = Random(f"{id}{text}")
+        if lot.random() < share:
+            drop = lot.random() < 0.5 or rule not in opposite
+            changes.append(f"delete {id}" if drop else f"update {id}: {opposite[rule]}")
+    return "\n".join(changes)
+
+
 # By what the prompts of style `small` end with.
 STAGES: Mapping[str, Callable[[str], str]] = {
     "Summarise what": summarise,
@@ -70,15 +85,19 @@ STAGES: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def answer(path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def answer(path: str, body: Mapping[str, Any], spoil: float = 0.0) -> dict[str, Any]:
     """A chat completion."""
     text = body["messages"][-1]["content"]
     last = text.strip().splitlines()[-1]
     said = next(stage for beginning, stage in STAGES.items() if last.startswith(beginning))(text)
+    if last.startswith("Make one list") and (worse := spoiled(text, spoil)):
+        said = worse if said == "none" else f"{said}\n{worse}"
     return {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
 
 
 class Handler(BaseHTTPRequestHandler):
+    spoil = 0.0
+
     def _reply(self, value: Any) -> None:
         content = json.dumps(value).encode()
         self.send_response(200)
@@ -90,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
         self._reply({"data": [{"id": "scripted", "max_model_len": 1 << 20}]})
 
     def do_POST(self) -> None:
-        self._reply(answer(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+        self._reply(answer(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.spoil))
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -99,4 +118,7 @@ class Handler(BaseHTTPRequestHandler):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8123)
-    ThreadingHTTPServer(("127.0.0.1", parser.parse_args().port), Handler).serve_forever()
+    parser.add_argument("--spoil", type=float, default=0.0, metavar="P")
+    options = parser.parse_args()
+    Handler.spoil = options.spoil
+    ThreadingHTTPServer(("127.0.0.1", options.port), Handler).serve_forever()

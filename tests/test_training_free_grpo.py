@@ -110,7 +110,7 @@ def test_rules_are_changed_within_bounds(chat: Chat, tmp_path: Path) -> None:
     # The first goes; of the others one must stay, so no merge; one id is unknown, one rule is there, one is too many.
     assert it.rules == ["always be polite", "be there early", "keep it short"]
     refused = {name.rpartition("_")[2]: it.metrics[name] for name in it.metrics if "refused" in name}
-    assert refused == {"unknown": 2, "duplicate": 1, "floor": 0, "cap": 1}
+    assert refused == {"unknown": 2, "duplicate": 1, "floor": 0, "cap": 1, "gate": 0}
     assert it.metrics["library/churn"] == 0.5
     assert it.metrics["library/rewritten"] == 1 / 4
     (removed,) = it.events("remove")
@@ -237,3 +237,85 @@ def test_the_scripted_author_teaches_the_laboratory_model(tmp_path: Path, monkey
     assert len(written) >= 7
     assert after[-1] >= 0.25
     assert not list((tmp_path / "run/checkpoints").glob("*/model"))
+
+
+SEED = 1  # keeps other problems than "one" apart
+GATED: dict[str, Line] = {
+    id: (lambda text, id=id: "wrong" if "be bad" in text else f"right {id}") for id in ("two", "dev", "other")
+}
+
+
+def gated(folder: Path, chat: Chat, said: list[str], **changes: Any) -> Untrained:
+    folder.mkdir(exist_ok=True)
+    return world(
+        folder, chat, GATED | {"consolidate": said}, told={"dev": "-", "other": "-"}, gate=2, seed=SEED, **changes
+    )
+
+
+def test_a_library_that_does_worse_on_problems_kept_apart_is_not_taken(chat: Chat, tmp_path: Path) -> None:
+    it = gated(tmp_path, chat, ["add: be right", "add: be bad always", "add: be quick"])
+    apart = [problem.id for problem in it.algorithm.apart]
+    assert len(set(apart)) == 2  # by lot, of one, two, dev, other
+    assert "one" not in apart
+    it.update("one", *apart)
+    assert [attempt.problem.id for attempt in it.observation.attempts] == ["one", "one"]  # those are not tried
+    asked = [text.partition("solve ")[2] for text in it.asked("try")]
+    assert sorted(asked) == sorted(["one", "one", *apart, *apart])  # the library before, and after
+    assert it.rules == ["be right"]
+    assert it.metrics["gate/change"] == 0.0
+
+    it.update("one")
+    assert it.rules == ["be right"]
+    assert it.metrics["library/refused_gate"] == 1
+    assert (it.metrics["gate/change"], it.metrics["playbook/added"]) == (-1.0, 0)
+    assert len(it.asked("try")) == 2 + 2  # what the library earns is known
+    assert it.observation.stop == ""
+    it.update("one")
+    assert it.rules == ["be right", "be quick"]
+    assert [event["text"] for event in it.events("add")] == ["be right", "be quick"]
+
+
+def test_two_refused_libraries_in_a_row_end_the_run_after_a_resume_too(chat: Chat, tmp_path: Path) -> None:
+    it = gated(tmp_path / "it", chat, ["add: be bad always"])
+    it.update("one")
+    resumed = gated(tmp_path / "resumed", chat, ["add: be bad always"])
+    resumed.algorithm.restore(json.loads(json.dumps(it.algorithm.state())))
+    for each in (it, resumed):
+        each.update("one")
+        assert len(each.asked("try")) == 2 + 2
+        assert "2 libraries in a row did worse on the 2 problems of algorithm.gate" in each.observation.stop
+        assert each.rules == []
+
+
+def test_a_gate_leaves_half_of_the_problems_to_learn_from(chat: Chat, tmp_path: Path) -> None:
+    it = world(tmp_path, chat)
+    with pytest.raises(UserError, match=r"algorithm\.gate=2 keeps more than half of 3 training problems apart"):
+        it.algorithm.settings.model_copy(update={"gate": 2}).check([it.task.problem(id) for id in ("a", "b", "c")])
+
+
+def test_updates_without_a_better_share_end_the_run(chat: Chat, tmp_path: Path) -> None:
+    it = world(tmp_path, chat, {"consolidate": [f"add: rule {n}" for n in range(9)]}, patience=2)
+    stops = []
+    for answer in ("one", "two", "one", "one"):  # half, all, half and half of the attempts pass
+        it.update(answer)
+        stops.append(it.observation.stop)
+    assert stops[:3] == ["", "", ""]
+    assert "algorithm.patience=2" in stops[3]
+
+
+def test_a_library_that_drifts_ends_the_run(chat: Chat, tmp_path: Path) -> None:
+    rules = tmp_path / "rules.txt"
+    rules.write_text("rule zero\nrule nought\n")
+    said = ["delete err-00001\nadd: rule 3", "update err-00002: rule 4", "add: rule 5", "add: rule 6"]
+    it = world(tmp_path, chat, {"consolidate": list(said)}, library=str(rules), max_drift=0.9)
+    drifts, stops = [], []
+    for _ in said:
+        it.update("one")
+        drifts.append(it.metrics.get("library/drift"))
+        stops.append(it.observation.stop)
+    assert drifts == [None, None, 1.0, 0.5]  # after the third, none of the first two is left
+    assert stops == ["", "", "", ""]
+    again = world(tmp_path, chat, {"consolidate": list(said)}, library=str(rules), max_drift=0.4)
+    for _ in said:
+        again.update("one")
+    assert "max_drift=0.4" in again.observation.stop

@@ -8,31 +8,35 @@ the next update on. With `author.path` or `author.url` somebody else finds the w
     python -m resd.evaluate checkpoint=… library=RUN/playbook.jsonl placement=…
 
 Differs from the released code: entries keep their ids, an update or a merge names its parents, a change of an unknown
-entry is refused, not an addition; a cap and a floor of what an update must keep; the right answer is not shown to who
-compares, only what the verifier said. Not covered: a gate of development problems before a change is taken.
+entry is refused, not an addition; a cap, a floor of what an update must keep, a gate of development problems, and three
+rules that end a run (`resd.context.stopping`); the right answer is not shown to who compares, only what the verifier
+said.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import model_validator
 
+from resd import seeds
 from resd.algorithms import base
 from resd.algorithms.grpo import grouped
 from resd.context import library
 from resd.context.contrast import Contrast
-from resd.context.lineage import half_life, rewritten
+from resd.context.lineage import drift, half_life, rewritten
 from resd.context.playbook import Playbook
 from resd.context.render import split_problem
-from resd.context.revision import revise
+from resd.context.revision import Revision, revise
+from resd.context.stopping import IN_A_ROW, exhausted, restless
+from resd.measure.forgetting import difference, means
 from resd.settings import AlgorithmSettings, Fraction, Placement, Positive, SamplingSettings
 from resd.types import Attempt, Messages, Observation, Problem, Reflection, UserError
 
 if TYPE_CHECKING:
     from resd.observe.run import Run
-
-PATIENCE = 2  # updates in a row
 
 
 class Settings(AlgorithmSettings):
@@ -51,8 +55,15 @@ class Settings(AlgorithmSettings):
     """how many rules the library may have; null: any number"""
     floor: Fraction
     """share of the rules that an update must leave as they are"""
+    gate: Positive | None
+    """training problems that are kept apart: a library that does worse on them is not taken, and after two in a row the
+    run ends; null: every change is taken"""
+    patience: Positive | None
+    """the run ends after so many updates without a larger share of passes; null: it does not"""
     max_churn: Fraction | None
     """the run ends after two updates in a row that change a larger share of the library; null: it does not"""
+    max_drift: Fraction | None
+    """the run ends when twice in a row a larger share of the library of three updates before is gone; null: never"""
     writing: SamplingSettings
 
     @model_validator(mode="after")
@@ -66,6 +77,10 @@ class Settings(AlgorithmSettings):
 
     def check(self, problems: Sequence[Problem]) -> str:
         self.begin()
+        if self.gate is not None and self.gate > len(problems) // 2:
+            raise UserError(
+                f"algorithm.gate={self.gate} keeps more than half of {len(problems)} training problems apart: lower it"
+            )
         return super().check(problems)
 
     def begin(self) -> Playbook:
@@ -89,15 +104,22 @@ class Algorithm(base.Algorithm[Settings]):
         for entry in settings.begin().entries:
             self.library.add(entry.section, entry.text, step=0)
         self.events: list[dict[str, Any]] = []
-        self.restless = 0
+        self.history: dict[str, list[Any]] = {"passed": [], "churn": [], "drift": [], "refused": []}
+        self.apart = self._apart()
+        self.known: dict[str, float] = {}  # by problem kept apart: the reward with the library as it is
         writer = run.writer(settings.writing)
         self.contrast = Contrast(writer, run.prompts, self._asked, writer.budget)
 
     def prompt(self, problem: Problem) -> Messages:
         """As the task asks, and the rules besides."""
-        return library.told(self.run.task.prompt, self.library, self.settings.placement, self.run.prompts)(problem)
+        return self._told(self.library)(problem)
+
+    def _told(self, rules: Playbook) -> Callable[[Problem], Messages]:
+        return library.told(self.run.task.prompt, rules, self.settings.placement, self.run.prompts)
 
     def observe(self, problems: Sequence[Problem]) -> Observation:
+        kept_apart = {problem.id for problem in self.apart}
+        problems = [problem for problem in problems if problem.id not in kept_apart]
         attempts = self.run.rollout(problems, self.settings.group, prompt=self.prompt)
         groups = {group[0].problem.id: group for group in grouped(attempts) if self._telling(group)}
 
@@ -111,25 +133,74 @@ class Algorithm(base.Algorithm[Settings]):
         # What that changes, each problem by itself against the library as it is; then one list of changes for all.
         decisions = self.contrast.decide(lessons, rules)
         changes = self.contrast.consolidate(decisions.values(), rules, self.settings.cap)
-        revision = revise(self.library, changes, self.run.step, cap=self.settings.cap, floor=self.settings.floor)
+        candidate = deepcopy(self.library)
+        revision = revise(candidate, changes, self.run.step, cap=self.settings.cap, floor=self.settings.floor)
+        revision, gate = self._gated(candidate, revision)
 
         count, (faults, mute) = self.run.journal.count, self.contrast.report()
         for name, parts in faults.items():
             count(name, parts)
-        for reason in ("unknown", "duplicate", "floor", "cap"):
+        for reason in ("unknown", "duplicate", "floor", "cap", "gate"):
             count(f"library/refused_{reason}", revision.refused[reason])
         count("playbook/added", len(revision.added))
         count("playbook/removed", len(revision.removed))
         self._write()
-        age = half_life(self.events)
+        age, moved = half_life(self.events), drift(self.events, self.run.step)
         metrics = {
             "playbook/size": len(self.library),
             "library/groups": len(groups),
             "library/churn": revision.churn,
             "library/rewritten": rewritten(self.events),
             **({} if age is None else {"library/half_life": age}),
+            **({} if moved is None else {"library/drift": moved}),
+            **gate,
         }
-        return Observation(attempts, [], metrics, stop=self._stop(revision.churn), mute=mute)
+        seen = {
+            "passed": sum(attempt.passed for attempt in attempts) / max(1, len(attempts)),
+            "churn": revision.churn,
+            "drift": moved,
+            "refused": float(revision.refused["gate"] > 0),
+        }
+        for name, value in seen.items():
+            self.history[name].append(value)
+        return Observation(attempts, [], metrics, stop=self._stop(), mute=mute)
+
+    def _apart(self) -> list[Problem]:
+        """Training problems for the gate, by lot."""
+        if self.settings.gate is None:
+            return []
+        drawn = sorted(self.run.task.problems("train"), key=lambda p: seeds.derive(self.run.seed, "gate", p.id))
+        return drawn[: self.settings.gate]
+
+    def _gated(self, candidate: Playbook, revision: Revision) -> tuple[Revision, dict[str, float]]:
+        """Takes the candidate, or refuses all of it if the problems kept apart get less reward with it, of the same
+        seeds. What was done, and the paired change with its 95 % interval."""
+        if not self.apart or not (revision.added or revision.removed):
+            self.library = candidate
+            return revision, {}
+        self.known = self.known or self._rewards(self.library)
+        rewards = self._rewards(candidate)
+        both = self.known.keys() & rewards.keys()
+        if not both:
+            raise UserError(f"none of the {len(self.apart)} problems of algorithm.gate got a verdict: see verify/lost")
+        names = ("gate/change", "gate/change_low", "gate/change_high")
+        change = difference({id: self.known[id] for id in both}, {id: rewards[id] for id in both})
+        if change[0] < 0:
+            refused = Counter({**revision.refused, "gate": len(revision.added) + len(revision.removed)})
+            revision = Revision((), (), refused, 0.0)
+        else:
+            self.library, self.known = candidate, rewards
+        return revision, dict(zip(names, change, strict=True))
+
+    def _rewards(self, rules: Playbook) -> dict[str, float]:
+        """What the problems kept apart earn with these rules in sight, by problem."""
+        run = self.run
+        drafts = run.speech.drafts(self.apart, 1, self._told(rules))
+        found: dict[str, list[float]] = {}
+        for attempt in run.judge(run.speak(drafts, run.sampling, "gate")):
+            if attempt.verdict is not None:
+                found.setdefault(attempt.problem.id, []).append(attempt.verdict.reward)
+        return means(found)
 
     def _telling(self, group: Sequence[Attempt]) -> bool:
         rewards = {attempt.verdict.reward for attempt in group if attempt.verdict}
@@ -142,12 +213,20 @@ class Algorithm(base.Algorithm[Settings]):
     def _asked(self, problem: Problem) -> str:
         return split_problem(self.run.task.prompt(problem))[1]
 
-    def _stop(self, churn: float) -> str:
-        limit = self.settings.max_churn
-        self.restless = self.restless + 1 if limit is not None and churn > limit else 0
-        if self.restless < PATIENCE:
-            return ""
-        return f"{PATIENCE} updates in a row changed more than algorithm.max_churn={limit} of the library"
+    def _stop(self) -> str:
+        """Why the run ends, if a rule says so."""
+        settings, seen = self.settings, self.history
+        if settings.patience is not None and exhausted(seen["passed"], settings.patience):
+            return f"no larger share of attempts passed for algorithm.patience={settings.patience} updates"
+        if settings.max_churn is not None and restless(seen["churn"], settings.max_churn):
+            return (
+                f"{IN_A_ROW} updates in a row changed more than algorithm.max_churn={settings.max_churn} of the library"
+            )
+        if settings.max_drift is not None and restless(seen["drift"], settings.max_drift):
+            return f"more than algorithm.max_drift={settings.max_drift} of an earlier library is gone, {IN_A_ROW} times"
+        if restless(seen["refused"], 0.0):
+            return f"{IN_A_ROW} libraries in a row did worse on the {len(self.apart)} problems of algorithm.gate"
+        return ""
 
     def _write(self) -> None:
         fresh = self.library.drain_events()
@@ -156,8 +235,15 @@ class Algorithm(base.Algorithm[Settings]):
         self.run.write_file("playbook.md", self.library.to_markdown())
 
     def state(self) -> dict[str, Any]:
-        return {"playbook": self.library.state_dict(), "events": self.events, "restless": self.restless}
+        return {
+            "playbook": self.library.state_dict(),
+            "events": self.events,
+            "history": self.history,
+            "known": self.known,
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.library.load_state_dict(state["playbook"])
-        self.events, self.restless = list(state["events"]), state["restless"]
+        self.events = list(state["events"])
+        self.history = {**self.history, **state.get("history", {})}  # younger than some checkpoints
+        self.known = dict(state.get("known", {}))

@@ -28,3 +28,17 @@ def rewritten(events: Iterable[Mapping[str, Any]]) -> float:
     """The share of all entries ever added that were made from other entries."""
     added = [event for event in events if event["event"] == "add"]
     return sum(bool(event["parents"]) for event in added) / max(1, len(added))
+
+
+def drift(events: Iterable[Mapping[str, Any]], step: int, window: int = 3) -> float | None:
+    """The share of the entries of `window` updates before `step` that are gone after it; None if there were none."""
+    then: set[str] = set()
+    gone: set[str] = set()
+    for event in events:
+        if event["step"] > step - window:
+            gone |= {event["id"]} if event["event"] == "remove" else set()
+        elif event["event"] == "add":
+            then.add(event["id"])
+        elif event["event"] == "remove":
+            then.discard(event["id"])
+    return len(then & gone) / len(then) if then else None
