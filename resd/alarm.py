@@ -4,6 +4,9 @@ The reference of a quantity is the median of its first values, its spread the la
 but one, so that a single odd update counts for nothing. It rings after `PATIENCE` updates in a row that lie on the same
 side of the reference by more than `WIDTH` spreads, and by more than a floor below which a change means nothing.
 
+Words of doubt that disappear may be what is wanted; they ring only while the second task (`forgetting`) is below what
+it was at first, with its whole interval.
+
 Not covered: what is wrong from the first update on, and a slow decline of the accuracy, which evaluations show.
 """
 
@@ -23,13 +26,15 @@ WIDTH = 5.0  # spreads
 class Quantity:
     """A metric, and the least `rise` and `fall` that can ring (None: never), each with what it means.
 
-    With `ratio`, changes are counted in factors: as log(value + ratio), where `ratio` is too little to matter.
+    With `ratio`, changes are counted in factors: as log(value + ratio), where `ratio` is too little to matter. With
+    `beside`, nothing rings unless that metric of the second task was below zero when it was measured last.
     """
 
     metric: str
     rise: tuple[float, str] | None = None
     fall: tuple[float, str] | None = None
     ratio: float | None = None
+    beside: str = ""
 
     def measure(self, value: float) -> float:
         return value if self.ratio is None else math.log(max(value, 0.0) + self.ratio)
@@ -48,6 +53,12 @@ QUANTITIES: Mapping[str, Quantity] = {
         ratio=0.02,
     ),
     "topk_mass": Quantity("topk_mass", fall=(0.1, "the objective's top_k no longer holds what the student says")),
+    "markers": Quantity(
+        "style/markers",
+        fall=(math.log(2), "words of doubt disappear, and the second task suffers"),
+        ratio=0.1,
+        beside="forgetting/per_task/change_high",
+    ),
     "skipped": Quantity("update/not_finite", rise=(0.5, "gradients are not finite, nothing is learned")),
 }
 
@@ -78,6 +89,7 @@ class Alarm:
         self.first: dict[str, list[float]] = {what: [] for what in QUANTITIES}
         self.since: dict[str, list[int]] = {}  # the first update of a streak outside, and its side, 1 or -1
         self.ringing: set[str] = set()
+        self.noted: dict[str, float] = {}  # what was measured last of the second task
 
     @property
     def before(self) -> int | None:
@@ -87,6 +99,11 @@ class Alarm:
     @property
     def metrics(self) -> dict[str, float]:
         return {f"alarm/{what}": float(what in self.ringing) for what in QUANTITIES}
+
+    def note(self, metrics: Mapping[str, float]) -> None:
+        """What a measurement of the second task gave."""
+        besides = {quantity.beside for quantity in QUANTITIES.values()}
+        self.noted |= {name: value for name, value in metrics.items() if name in besides}
 
     def watch(self, step: int, metrics: Mapping[str, float]) -> list[Ring]:
         """What begins to ring with update `step`."""
@@ -115,6 +132,8 @@ class Alarm:
             return 0
         if not math.isfinite(value):
             return 1
+        if quantity.beside and self.noted.get(quantity.beside, 0.0) >= 0:
+            return 0
         measured = [quantity.measure(each) for each in first]
         median = statistics.median(measured)
         spread = sorted(abs(each - median) for each in measured)[-2]
@@ -126,11 +145,12 @@ class Alarm:
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps: a resumed run has the same reference, and rings anew for what still lasts."""
-        return {"first": self.first, "since": self.since}
+        return {"first": self.first, "since": self.since, "noted": self.noted}
 
     def restore(self, state: Mapping[str, Any] | None) -> None:
         """Go on from `state`; from nothing, as after a checkpoint from before there were alarms."""
         state = state or {}
         self.first = {what: list(state.get("first", {}).get(what, [])) for what in QUANTITIES}
         self.since = {what: list(streak) for what, streak in state.get("since", {}).items() if what in QUANTITIES}
+        self.noted = dict(state.get("noted", {}))
         self.ringing = set()

@@ -211,7 +211,7 @@ class Session:
             if self.exam.enough and step < steps:
                 steps = self._stop(self.exam.enough)
             if step == steps or _due(step, self.config.forgetting.every):
-                self.exam.measure_forgetting(self.run)
+                self.alarm.note(self.exam.measure_forgetting(self.run))
             if step in (steps, self.exam.best) or _due(step, self.config.checkpoints.every):
                 self._save()
 

@@ -48,6 +48,27 @@ def test_stationary_noise_never_rings() -> None:
     assert [rang for seed in range(300) if (rang := listen(healthy(seed)))] == []
 
 
+def test_words_of_doubt_that_disappear_ring_only_while_a_second_task_suffers() -> None:
+    draw = np.random.default_rng(0)
+    series = {"style/markers": np.concatenate([draw.lognormal(2.0, 0.05, 20), draw.lognormal(0.5, 0.05, 20)])}
+    below = {"forgetting/per_task/change_high": -0.01, "forgetting/per_task/change": -0.1}
+    assert listen(series) == {}
+    alarm = Alarm(SETTINGS)
+    alarm.note(below | {"forgetting/per_task/change_high": 0.02})
+    assert listen(series, alarm) == {}
+    alarm.note(below)
+    assert listen(series, alarm, start=30) == {"markers": 32}
+    again = Alarm(SETTINGS)
+    again.restore(json.loads(json.dumps(alarm.state())))
+    assert listen(series, again, start=38) == {"markers": 39}  # still lasts
+    again.note(below | {"forgetting/per_task/change_high": 0.0})
+    assert [again.watch(41, {"style/markers": 1.0}), again.metrics["alarm/markers"]] == [[], 0.0]
+    risen = {"style/markers": series["style/markers"][::-1]}
+    loud = Alarm(SETTINGS)
+    loud.note(below)
+    assert listen(risen, loud) == {}
+
+
 def test_learning_never_rings() -> None:
     """What a run that goes well does: surer by a factor of seven, a third shorter, fewer cut off."""
     for seed in range(50):

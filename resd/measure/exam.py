@@ -52,10 +52,13 @@ class Exam:
             return None
         return f"{self.since} evaluations without a new best since update {self.best} (evaluation.patience={patience})"
 
-    def measure_forgetting(self, run: Run) -> None:
+    def measure_forgetting(self, run: Run) -> dict[str, float]:
         """Try the second task, if there is one."""
-        if self.forgetting:
-            run.speech.log.forgetting(run.step, self.forgetting.name, self.forgetting.measure(run))
+        if not self.forgetting:
+            return {}
+        metrics = self.forgetting.measure(run)
+        run.speech.log.forgetting(run.step, self.forgetting.name, metrics)
+        return metrics
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
