@@ -6,8 +6,8 @@
 
 It looks up which convention of Manufactoria a failed program broke first (`nano.judge`), states that rule, and adds it
 to the library if it is not there. So what a run reaches with it is what the loop can reach at best, whoever writes.
-With `--spoil P` it spoils what there is: each time it makes the list of changes, every rule is dropped or turned into
-its opposite with probability P.
+With `--spoil P` it spoils what there is: whenever something failed, every rule is dropped or turned into its opposite
+with probability P an update.
 """
 
 import argparse
@@ -65,11 +65,11 @@ def consolidate(text: str) -> str:
 
 
 def spoiled(text: str, share: float) -> str:
-    """Changes to some of the rules that are there: half are dropped, half become what another dialect says."""
+    """Changes to some of the rules in a text: half are dropped, half become what another dialect says."""
     opposite = {pair[0]: pair[1] for pair in RULES.values()} | {pair[1]: pair[0] for pair in RULES.values()}
     changes = []
     for id, rule in re.findall(r"^([a-z]+-[0-9]+): (.*)", text, re.MULTILINE):
-        lot = Random(f"{id}{text}")
+        lot = Random(f"{id}{text}")  # one for all problems of an update
         if lot.random() < share:
             drop = lot.random() < 0.5 or rule not in opposite
             changes.append(f"delete {id}" if drop else f"update {id}: {opposite[rule]}")
@@ -90,8 +90,10 @@ def answer(path: str, body: Mapping[str, Any], spoil: float = 0.0) -> dict[str, 
     text = body["messages"][-1]["content"]
     last = text.strip().splitlines()[-1]
     said = next(stage for beginning, stage in STAGES.items() if last.startswith(beginning))(text)
-    if last.startswith("Make one list") and (worse := spoiled(text, spoil)):
-        said = worse if said == "none" else f"{said}\n{worse}"
+    if spoil and last.startswith("State at most") and said == "none":
+        said = f"rule: {LESSONS[LOGIC]}"  # so that there is something to decide
+    if spoil and last.startswith("Change the rules"):
+        said = "\n".join(filter(None, [said.removesuffix("none"), spoiled(text.rpartition("\nLearned:\n")[0], spoil)]))
     return {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
 
 

@@ -98,3 +98,28 @@ def test_a_run_that_was_not_evaluated_is_one_sentence(script, tmp_path: Path) ->
     run = written(tmp_path / "run", [0.0], [0.5, 0.5])
     with pytest.raises(Exception, match=r"run was not evaluated after update 1: write evaluation\.every=1"):
         script.scored([run])
+
+
+def test_an_author_who_spoils_changes_the_same_rules_whatever_the_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    import scripted_author
+    from nano.dialects import RULES
+
+    def decided(learned: str, spoil: float) -> list[str]:
+        rules = "\n".join(f"err-0000{n}: {official}" for n, (official, _) in enumerate(RULES.values(), start=1))
+        text = f"Rules so far:\n{rules}\nLearned:\n- {learned}\nChange the rules"
+        said = scripted_author.answer("", {"messages": [{"content": text}]}, spoil)
+        return said["choices"][0]["message"]["content"].splitlines()
+
+    assert decided("Indent by four.", 0.0) == ["none"]
+    assert decided("Be quick.", 0.0) == ["add: Be quick."]
+    some = decided("Indent by four.", 0.5)
+    assert 0 < len(some) < len(RULES)
+    assert decided("Be quick.", 0.5) == ["add: Be quick.", *some]
+    every = decided("Indent by four.", 1.0)
+    assert len(every) == len(RULES)
+    assert {"delete", "update"} == {line.split()[0] for line in every}
+    for line in every:
+        if line.startswith("update"):
+            number = int(line.split()[1][-2:-1])
+            assert line.partition(": ")[2] == list(RULES.values())[number - 1][1]
