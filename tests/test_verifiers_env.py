@@ -34,6 +34,7 @@ REPLIES = ["revir", "revir ", "enots", "", "\x00", "🦊" * 500, "rev\ud800", "a
 
 
 def of(env: str, kind: str = "plain", **options: Any) -> Verifiers:
+    options = {"metrics": ["length", "parts/words", "raises", "nan", "nothing"], **options}
     return Verifiers(env, args={"kind": kind} if env == "vf_classic" else {}, **options)
 
 
@@ -87,7 +88,7 @@ def test_scores_are_those_of_the_task() -> None:
         scored = task.environments["train"].score(task.problems("train")[0].cases[0][2], environment.Reply(reply))
         said, wanted = reply.strip(), task.problems("train")[0].privileged
         right = sum(a == b for a, b in zip(said, wanted, strict=False)) / len(wanted)
-        assert scored.values == {"right": right, "short": float(len(said) < 9), "length": len(said), "truncated": 0}
+        assert scored.values == {"right": right, "short": float(len(said) < 9), "length": len(said), "cut": 0}
         assert scored.total == right + 0.5 * (len(said) < 9)
 
 
@@ -112,12 +113,33 @@ def test_hostile_answers_are_judged_or_lost_alone(env: str) -> None:
     assert found[""].error == "truncated"
 
 
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_an_error_in_a_reward_function_is_raised_and_gone_with_the_next_answer(env: str) -> None:
+    task = of(env)
+    problem = task.problems("train")[0]
+    for reply, reason in (("raise", "cannot read this"), ("nan", "not finite")):
+        with pytest.raises(Exception, match=reason):
+            task.verify(problem, reply)
+        assert task.verify(problem, problem.privileged).passed
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_a_reply_that_was_cut_off_is_known_to_be(env: str) -> None:
+    task = of(env, "cut", metrics=["cut"])
+    problem = task.problems("train")[0]
+    for truncated in (False, True):
+        verdict = task.verify(problem, "x", truncated)
+        assert (verdict.scores["cut"], verdict.error) == (float(truncated), "truncated" if truncated else None)
+        assert task.verify(problem, problem.privileged, truncated).error is None
+
+
 @needs_classic
 def test_a_metric_that_fails_is_left_out() -> None:
     for kind in ("raises", "nan", "nothing"):
         task = of("vf_classic", kind)  # of weight 0
         verdict = task.verify(task.problems("train")[0], "enots")
         assert verdict.scores.keys() == {"reward/right", "reward/short"}
+    assert of("vf_classic", metrics=[]).verify(task.problems("train")[0], "enots").scores == verdict.scores
     task = of("vf_classic", "parts")
     assert task.verify(task.problems("train")[0], "two words").scores["parts/words"] == 2
 
@@ -162,8 +184,9 @@ def test_splits_of_the_older_interface() -> None:
         assert len(found["train"] | found["test"]) == rows
         assert not found["train"] & found["test"]
         assert f"one data set of {rows} rows, divided by a hash" in str(task.self_test())
-    few = of("vf_classic", train=2, test=1)
-    assert [len(few.problems(split)) for split in ("train", "test")] == [2, 1]
+    for options in ({}, {"args": {"splits": ["train"]}}, {"args": {"splits": ["test"]}}):
+        few = Verifiers("vf_classic", train=1, test=1, **options)
+        assert [len(few.problems(split)) for split in ("train", "test")] == [1, 1]
 
 
 @needs_one
@@ -269,6 +292,12 @@ def test_what_the_newer_interface_cannot_be_used_for(monkeypatch: pytest.MonkeyP
 
 
 @needs_one
+def test_games_that_the_library_ships_are_refused() -> None:
+    with pytest.raises(UserError, match="it plays an episode of its own"):
+        Verifiers("verifiers.v1.tasksets.openenv", args={"env": "any"})
+
+
+@needs_one
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -280,6 +309,7 @@ def test_what_the_newer_interface_cannot_be_used_for(monkeypatch: pytest.MonkeyP
         ({"env": "vf_taskset", "pass_at": True}, "pass_at=True is out of range"),
         ({"env": "vf_taskset", "test_share": 1}, "test_share=1 is no share"),
         ({"env": "vf_taskset", "args": "train"}, "args='train' has no names"),
+        ({"env": "vf_taskset", "metrics": "length"}, "metrics='length' is no list of names"),
         ({"env": "vf_taskset", "names": 1}, "it takes env, args, test_args"),
     ],
 )

@@ -43,13 +43,16 @@ def load_environment(kind="plain", splits=("train", "test"), weights=(1.0, 0.5, 
     def nothing(completion) -> float:
         return None
 
+    def cut(state) -> float:
+        return float(state["trajectory"][-1]["is_truncated"])
+
     def negative(completion) -> float:
         return -3.0
 
     def compares(completions) -> list[float]:
         return [0.0 for _ in completions]
 
-    third = {each.__name__: each for each in (parts, raises, nan, nothing, negative, compares)}.get(kind, length)
+    third = {each.__name__: each for each in (parts, raises, nan, nothing, cut, negative, compares)}.get(kind, length)
     if kind == "no_rows":
         raise ConnectionError("the data set cannot be reached")
     given = {{"train": "dataset", "test": "eval_dataset"}[split]: rows(split) for split in splits}

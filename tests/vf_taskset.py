@@ -34,7 +34,7 @@ class BackwardsTask(vf.Task[BackwardsData]):
         return len(trace.last_reply)
 
     @vf.metric
-    async def truncated(self, trace: vf.Trace) -> float:
+    async def cut(self, trace: vf.Trace) -> float:
         return float(trace.is_truncated)
 
 

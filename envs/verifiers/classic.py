@@ -48,8 +48,7 @@ class Classic:
             raise UserError(f"env={self.env}: its {split} data set cannot be built: {reason(error)}") from None
         if built is None:
             return None
-        found = built if most is None else built.select(range(min(most, len(built))))
-        return [self._row(number, dict(row)) for number, row in enumerate(found, 1)]
+        return [self._row(number, dict(row)) for number, row in enumerate(built, 1)]
 
     def score(self, data: dict[str, Any], reply: Reply) -> Scored:
         """What the rubric gives. Raises what a reward function of some weight raises."""

@@ -61,7 +61,7 @@ class Environment(Protocol):
     weights: Mapping[str, float]
 
     def rows(self, split: Split, most: int | None) -> list[Row] | None:
-        """The rows of a split, `most` of them at most; None where it has no such split."""
+        """The rows of a split, None where it has no such split; `most` of them where they have no end."""
 
     def score(self, data: dict[str, Any], reply: Reply) -> Scored:
         """Raises what a reward function raises."""

@@ -12,8 +12,8 @@ is judged by its own rubric. With the values v_i of its reward functions and the
 where `full` is the sum of the positive weights, what the rubric can give if no function gives more than 1, and
 `pass_at` is `full`, both unless options say otherwise. A response is one case. The feedback is the value of every
 function and metric by name, and the text that the environment leaves as `feedback` in its state (newer: in `info` of
-its trace), if it does. Metrics are scores of the verdict under their own name, and reward functions under
-`reward/NAME` where there are several.
+its trace), if it does. Reward functions are scores of the verdict as `reward/NAME` where there are several, and so are
+the metrics that `metrics` names: evaluations show shares, which not every metric is.
 
 A function that raises, hangs or gives no finite number loses the response. Environments are refused that take several
 turns, offer tools, compare responses with each other, or ask a judge or a machine; what cannot be known from outside,
@@ -25,7 +25,7 @@ covered: several turns, tools, images, `EnvGroup`, and limits and samplings that
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from resd.envs.divided import TEST_SHARE, sides
@@ -49,6 +49,7 @@ class Verifiers:
     test_share: of an environment with one data set, by a hash of each prompt; None: a fifth
     full: the total that is a reward of 1; None: the sum of the positive weights
     pass_at: the total from which a response passes; None: `full`
+    metrics: names of metrics, as the feedback has them, that evaluations report
     thinking: `apart`: kept out of what is judged, as servers do; `inline`: left in, for parsers that look for it
     """
 
@@ -64,6 +65,7 @@ class Verifiers:
         test_share: float | None = None,
         full: float | None = None,
         pass_at: float | None = None,
+        metrics: Sequence[str] = (),
         thinking: Thinking = "apart",
     ) -> None:
         choice("thinking", thinking, get_args(Thinking))
@@ -73,7 +75,9 @@ class Verifiers:
         self.env, self.args, self.test_args = env, _mapping("args", args), _mapping("test_args", test_args)
         self.sizes: dict[Split, int | None] = {"train": train, "test": test}
         self.test_share = TEST_SHARE if test_share is None else _share(test_share)
-        self.thinking, self.told = thinking, ""
+        if isinstance(metrics, str) or not all(isinstance(name, str) for name in metrics):
+            raise UserError(f"metrics={metrics!r:.80} is no list of names: write task.options.metrics=[NAME]")
+        self.metrics, self.thinking, self.told = frozenset(metrics), thinking, ""
         self._load()
         self.full = self._full(full)
         self.pass_at = self.full if pass_at is None else _number("pass_at", pass_at)
@@ -107,7 +111,7 @@ class Verifiers:
             feedback="" if passed else self._feedback(scored),
             answer=response,
             error="truncated" if truncated and not passed else None,
-            scores=_scores(scored),
+            scores=self._scores(scored),
         )
 
     def self_test(self) -> str | None:
@@ -137,12 +141,12 @@ class Verifiers:
     def _rows(self) -> tuple[list[Row] | None, list[Row] | None]:
         """The training and the test rows that the environment has."""
         train, test = self.sizes["train"], self.sizes["test"]
-        if "test" in self.environments:
-            there = self.environments["test"]
-            tested = there.rows("test", test) if there.rows("test", 1) else there.rows("train", test)
-            return self.environments["train"].rows("train", train and train + len(tested or ())), tested
+        most = train + test if train and test else None
         own = self.environments["train"]
-        return own.rows("train", train and test and train + test), own.rows("test", test)
+        if "test" in self.environments:
+            other = self.environments["test"]
+            return own.rows("train", most), other.rows("test", most) or other.rows("train", most)
+        return own.rows("train", most), own.rows("test", most)
 
     def _separate(self, train: list[Row] | None, test: list[Row] | None) -> dict[Split, list[Row]]:
         if train and test:
@@ -184,6 +188,12 @@ class Verifiers:
         thought = response[: len(response) - len(said)] if response.endswith(said) else response
         return Reply(said.strip() if said != response else response, thought or None, truncated)
 
+    def _scores(self, scored: Scored) -> dict[str, float]:
+        several = len(scored.weighted) > 1
+        rewards = {f"reward/{name}": value for name, value in scored.values.items() if name in scored.weighted}
+        kept = {name: value for name, value in scored.values.items() if name in self.metrics - scored.weighted}
+        return (rewards if several else {}) | kept
+
     def _feedback(self, scored: Scored) -> str:
         total = f"The reward is {scored.total:.3g}; {self.pass_at:g} is wanted."
         each = [f"{name}: {value:.3g}" for name, value in scored.values.items()]
@@ -193,16 +203,6 @@ class Verifiers:
 def _problem(name: str, row: Row, judge: str) -> Problem:
     asked = row.messages[-1]["content"]
     return Problem(name, asked, row.family, [(judge, row.messages, row.data)], row.privileged)
-
-
-def _scores(scored: Scored) -> dict[str, float]:
-    """Metrics by name, and reward functions as `reward/NAME` where there are several."""
-    several = len(scored.weighted) > 1
-    return {
-        f"reward/{name}" if name in scored.weighted else name: value
-        for name, value in scored.values.items()
-        if several or name not in scored.weighted
-    }
 
 
 def _key(row: Row) -> str:
