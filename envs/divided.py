@@ -8,7 +8,7 @@ row. A row stays on its side when others are added, and equal prompts are on one
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from resd.envs import sets
@@ -85,10 +85,15 @@ class Divided:
     def divided(self, rows: list[Placed]) -> list[str]:
         """Sides by a hash of each row, neither of them empty if two rows differ."""
         keys = [text(row, "id", place) or json.dumps(row.get("prompt"), default=str) for place, row in rows]
-        places = [_place_of(key) for key in keys]
-        first, last = min(places), max(places)
-        limit = min(max(self.test_share, math.nextafter(first, 1)), last)
-        return ["test" if place < limit else "train" for place in places]
+        return list(sides(keys, self.test_share))
+
+
+def sides(keys: Sequence[str], test_share: float) -> list[Split]:
+    """The side of each key, by a hash of it alone; neither side is empty if two keys differ."""
+    places = [_place_of(key) for key in keys]
+    first, last = min(places), max(places)
+    limit = min(max(test_share, math.nextafter(first, 1)), last)
+    return ["test" if place < limit else "train" for place in places]
 
 
 def names(key: str, names: Any) -> dict[str, str]:

@@ -27,6 +27,7 @@ OPTIONAL = {
     "pyarrow": ("Parquet files in task.options.source", "pip install pyarrow"),
     "lm_eval": ("task=ifeval", "pip install 'lm-eval[ifeval]<0.5' pyarrow"),
     "reasoning_gym": ("task=reasoning_gym", "pip install 'reasoning-gym<0.2'"),
+    "verifiers": ("task=verifiers", "pip install 'verifiers>=0.3,<0.5'"),
     **{name: (f"trackers=[{name}]", f"pip install {package}") for name, package in LIBRARIES.items()},
 }
 

@@ -1,0 +1,76 @@
+"""An environment of verifiers' older interface, as a package would have it; `kind` says how it is odd."""
+
+import asyncio
+import time
+
+ROWS = {"train": ["stone", "river", "cloud", "amber", "table", "chair"], "test": ["ocean", "maple"]}
+
+
+def load_environment(kind="plain", splits=("train", "test"), weights=(1.0, 0.5, 0.0)):
+    import verifiers as vf
+    from datasets import Dataset
+
+    def rows(split):
+        return Dataset.from_list([{"question": f"Write {w!r} backwards.", "answer": w[::-1]} for w in ROWS[split]])
+
+    async def right(completion, answer, state) -> float:
+        await asyncio.sleep(0)
+        match completion[-1]["content"]:
+            case "raise":
+                raise ValueError("cannot read this")
+            case "hang":
+                time.sleep(60)
+            case "nan":
+                return float("nan")
+        state["feedback"] = f"The reply has {len(completion[-1]['content'])} signs."
+        return sum(a == b for a, b in zip(completion[-1]["content"], answer, strict=False)) / len(answer)
+
+    def short(completion, parser, **_) -> float:
+        return float(len(parser.parse_answer(completion) or "") < 9)
+
+    def length(completion) -> float:
+        return len(completion[-1].content)
+
+    def parts(completion) -> dict:
+        return {"words": len(completion[-1].content.split())}
+
+    def raises(completion) -> float:
+        raise ValueError("cannot read this")
+
+    def nan(completion) -> float:
+        return float("nan")
+
+    def nothing(completion) -> float:
+        return None
+
+    def cut(state) -> float:
+        return float(state["trajectory"][-1]["is_truncated"])
+
+    def negative(completion) -> float:
+        return -3.0
+
+    def compares(completions) -> list[float]:
+        return [0.0 for _ in completions]
+
+    third = {each.__name__: each for each in (parts, raises, nan, nothing, cut, negative, compares)}.get(kind, length)
+    if kind == "no_rows":
+        raise ConnectionError("the data set cannot be reached")
+    given = {{"train": "dataset", "test": "eval_dataset"}[split]: rows(split) for split in splits}
+    if kind == "columns":
+        given["dataset"] = given["dataset"].rename_column("question", "asked")
+    options = {"rubric": vf.Rubric([right, short, third], list(weights)), "system_prompt": "One word.", **given}
+    if kind == "turns":
+
+        class Game(vf.MultiTurnEnv):
+            async def env_response(self, messages, state, **_):
+                return []
+
+        return Game(**options)
+    if kind == "tools":
+        return vf.ToolEnv(tools=[rows], **options)
+    if kind == "judge":
+        options["rubric"] = vf.JudgeRubric(judge_client=object())
+        options["rubric"].add_reward_func(right)
+    if kind == "group":
+        options["rubric"] = vf.RubricGroup([vf.Rubric([right], [1.0]), vf.Rubric([short], [0.5])])
+    return vf.SingleTurnEnv(**options)
