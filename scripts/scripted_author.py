@@ -64,12 +64,12 @@ def consolidate(text: str) -> str:
     return "\n".join(re.findall(r"^[0-9]+ x (.*)", text, re.MULTILINE)) or "none"
 
 
-def spoiled(text: str, share: float) -> str:
-    """Changes to some of the rules in a text: half are dropped, half become what another dialect says."""
+def spoiled(text: str, share: float, turn: int) -> str:
+    """Changes to some rules of a text, the same within a turn: half are dropped, half turned into their opposites."""
     opposite = {pair[0]: pair[1] for pair in RULES.values()} | {pair[1]: pair[0] for pair in RULES.values()}
     changes = []
     for id, rule in re.findall(r"^([a-z]+-[0-9]+): (.*)", text, re.MULTILINE):
-        lot = Random(f"{id}{text}")  # one for all problems of an update
+        lot = Random(f"{id}/{turn}")
         if lot.random() < share:
             drop = lot.random() < 0.5 or rule not in opposite
             changes.append(f"delete {id}" if drop else f"update {id}: {opposite[rule]}")
@@ -85,7 +85,7 @@ STAGES: Mapping[str, Callable[[str], str]] = {
 }
 
 
-def answer(path: str, body: Mapping[str, Any], spoil: float = 0.0) -> dict[str, Any]:
+def answer(path: str, body: Mapping[str, Any], spoil: float = 0.0, turn: int = 0) -> dict[str, Any]:
     """A chat completion."""
     text = body["messages"][-1]["content"]
     last = text.strip().splitlines()[-1]
@@ -93,12 +93,16 @@ def answer(path: str, body: Mapping[str, Any], spoil: float = 0.0) -> dict[str, 
     if spoil and last.startswith("State at most") and said == "none":
         said = f"rule: {LESSONS[LOGIC]}"  # so that there is something to decide
     if spoil and last.startswith("Change the rules"):
-        said = "\n".join(filter(None, [said.removesuffix("none"), spoiled(text.rpartition("\nLearned:\n")[0], spoil)]))
+        said = "\n".join(
+            filter(None, [said.removesuffix("none"), spoiled(text.rpartition("\nLearned:\n")[0], spoil, turn)])
+        )
     return {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
 
 
 class Handler(BaseHTTPRequestHandler):
     spoil = 0.0
+    turn = 0  # how often summaries were asked for after something else, which is once an update
+    deciding = False
 
     def _reply(self, value: Any) -> None:
         content = json.dumps(value).encode()
@@ -111,7 +115,11 @@ class Handler(BaseHTTPRequestHandler):
         self._reply({"data": [{"id": "scripted", "max_model_len": 1 << 20}]})
 
     def do_POST(self) -> None:
-        self._reply(answer(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"]))), self.spoil))
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        summary = body["messages"][-1]["content"].strip().splitlines()[-1].startswith("Summarise what")
+        Handler.turn += summary and Handler.deciding
+        Handler.deciding = not summary
+        self._reply(answer(self.path, body, self.spoil, self.turn))
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -105,10 +105,10 @@ def test_an_author_who_spoils_changes_the_same_rules_whatever_the_problem(monkey
     import scripted_author
     from nano.dialects import RULES
 
-    def decided(learned: str, spoil: float) -> list[str]:
+    def decided(learned: str, spoil: float, turn: int = 0) -> list[str]:
         rules = "\n".join(f"err-0000{n}: {official}" for n, (official, _) in enumerate(RULES.values(), start=1))
         text = f"Rules so far:\n{rules}\nLearned:\n- {learned}\nChange the rules"
-        said = scripted_author.answer("", {"messages": [{"content": text}]}, spoil)
+        said = scripted_author.answer("", {"messages": [{"content": text}]}, spoil, turn)
         return said["choices"][0]["message"]["content"].splitlines()
 
     assert decided("Indent by four.", 0.0) == ["none"]
@@ -116,6 +116,7 @@ def test_an_author_who_spoils_changes_the_same_rules_whatever_the_problem(monkey
     some = decided("Indent by four.", 0.5)
     assert 0 < len(some) < len(RULES)
     assert decided("Be quick.", 0.5) == ["add: Be quick.", *some]
+    assert any(decided("Indent by four.", 0.5, turn) != some for turn in range(1, 9))
     every = decided("Indent by four.", 1.0)
     assert len(every) == len(RULES)
     assert {"delete", "update"} == {line.split()[0] for line in every}

@@ -56,8 +56,7 @@ class Settings(AlgorithmSettings):
     floor: Fraction
     """share of the rules that an update must leave as they are"""
     gate: Positive | None
-    """training problems that are kept apart: a library that does worse on them is not taken, and after two in a row the
-    run ends; null: every change is taken"""
+    """training problems that are kept apart: a library that does worse on them is not taken; null: all are"""
     patience: Positive | None
     """the run ends after so many updates without a larger share of passes; null: it does not"""
     max_churn: Fraction | None
@@ -104,7 +103,7 @@ class Algorithm(base.Algorithm[Settings]):
         for entry in settings.begin().entries:
             self.library.add(entry.section, entry.text, step=0)
         self.events: list[dict[str, Any]] = []
-        self.history: dict[str, list[Any]] = {"passed": [], "churn": [], "drift": [], "refused": []}
+        self.history: dict[str, list[Any]] = {"passed": [], "churn": [], "drift": []}
         self.apart = self._apart()
         self.known: dict[str, float] = {}  # by problem kept apart: the reward with the library as it is
         writer = run.writer(settings.writing)
@@ -159,7 +158,6 @@ class Algorithm(base.Algorithm[Settings]):
             "passed": sum(attempt.passed for attempt in attempts) / max(1, len(attempts)),
             "churn": revision.churn,
             "drift": moved,
-            "refused": float(revision.refused["gate"] > 0),
         }
         for name, value in seen.items():
             self.history[name].append(value)
@@ -224,8 +222,6 @@ class Algorithm(base.Algorithm[Settings]):
             )
         if settings.max_drift is not None and restless(seen["drift"], settings.max_drift):
             return f"more than algorithm.max_drift={settings.max_drift} of an earlier library is gone, {IN_A_ROW} times"
-        if restless(seen["refused"], 0.0):
-            return f"{IN_A_ROW} libraries in a row did worse on the {len(self.apart)} problems of algorithm.gate"
         return ""
 
     def _write(self) -> None:
