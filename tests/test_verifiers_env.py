@@ -4,6 +4,7 @@ Its two interfaces are tested where a version has them: the older one before 0.4
 """
 
 import asyncio
+import inspect
 import pickle
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from test_local import train_on
 from torch.distributed.device_mesh import DeviceMesh
 
@@ -239,12 +241,14 @@ def test_thinking_is_apart_or_inline(env: str) -> None:
         ("judge", "asks a judge"),
         ("compares", "rewards responses in comparison"),
         ("no_rows", "cannot be made with args=.*ConnectionError: the data set cannot be reached"),
+        ("info", "row 1: its info is no JSON"),
+        ("offered", "row 1 offers tools"),
         ("columns", "cannot be made with args=.*KeyError"),
     ],
 )
 def test_what_the_older_interface_cannot_be_used_for(kind: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        of("vf_classic", kind)
+        of("vf_classic", kind).problems("train")
 
 
 @needs_classic
@@ -329,6 +333,15 @@ def test_an_older_environment_wants_an_older_package(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys.modules["verifiers"], "__version__", "0.4.0", raising=False)
     with pytest.raises(UserError, match=r"before 0.4 \(load_environment\), and 0.4.0 is installed"):
         find.load("vf_classic", {})
+
+
+def test_the_configuration_says_what_the_code_does() -> None:
+    written = yaml.safe_load((Path(__file__).parent.parent / "conf/task/verifiers.yaml").read_text())["options"]
+    taken = {name: each.default for name, each in inspect.signature(Verifiers).parameters.items()}
+    assert list(written) == list(taken)
+    assert {name: value or None for name, value in written.items() if name != "env"} == {
+        name: value or None for name, value in taken.items() if name != "env"
+    }
 
 
 def test_prompts_are_texts_of_a_role() -> None:

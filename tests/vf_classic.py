@@ -58,6 +58,9 @@ def load_environment(kind="plain", splits=("train", "test"), weights=(1.0, 0.5, 
     given = {{"train": "dataset", "test": "eval_dataset"}[split]: rows(split) for split in splits}
     if kind == "columns":
         given["dataset"] = given["dataset"].rename_column("question", "asked")
+    if kind in ("info", "offered"):
+        info = "{" if kind == "info" else '{"tool_defs": [{"name": "look"}]}'
+        given["dataset"] = given["dataset"].map(lambda row: {"info": info})
     options = {"rubric": vf.Rubric([right, short, third], list(weights)), "system_prompt": "One word.", **given}
     if kind == "turns":
 

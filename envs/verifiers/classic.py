@@ -83,9 +83,7 @@ class Classic:
 
     def _row(self, number: int, row: dict[str, Any]) -> Row:
         place = f"env={self.env}, row {number}"
-        info = row.get("info")
-        info = json.loads(info) if isinstance(info, str) and info.strip() else info
-        if isinstance(info, Mapping) and info.get("tool_defs"):
+        if _info(row.get("info"), place).get("tool_defs"):
             raise UserError(f"{place} offers tools: choose an environment that judges single responses")
         family = row["task"] if isinstance(row.get("task"), str) else ""
         return Row(number, plain(row.get("prompt"), place), row, family, solution(row.get("answer")))
@@ -169,6 +167,15 @@ def _number(name: str, value: Any) -> float:
     if not math.isfinite(number):
         raise UserError(f"the reward function {name} gave {number}, which is not finite")
     return number
+
+
+def _info(given: Any, place: str) -> Mapping[str, Any]:
+    """The column `info`, which may be a mapping or its JSON."""
+    try:
+        info = json.loads(given) if isinstance(given, str) else given
+    except ValueError as error:
+        raise UserError(f"{place}: its info is no JSON ({error}), which the library wants there") from None
+    return info if isinstance(info, Mapping) else {}
 
 
 @contextmanager
