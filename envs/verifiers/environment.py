@@ -58,7 +58,8 @@ class Scored:
 class Environment(Protocol):
     """`weights` are those of its reward functions by name."""
 
-    weights: Mapping[str, float]
+    @property
+    def weights(self) -> Mapping[str, float]: ...
 
     def rows(self, split: Split, most: int | None) -> list[Row] | None:
         """The rows of a split, None where it has no such split; `most` of them where they have no end."""

@@ -122,7 +122,7 @@ def _trace(task: Any, messages: list[Any], reply: Reply) -> Any:
     ]
     state = (state_cls(type(task)) or State)()
     call = ModelCall(node=len(messages), finish_reason="length" if reply.truncated else "stop")
-    return Trace[type(task).data_type(), type(state), WireAgentConfig](  # type: ignore[misc]
+    return Trace[type(task).data_type(), type(state), WireAgentConfig](
         task=TraceTask(type=type(task).__name__, data=task.data),
         agent=AgentInfo(config=WireAgentConfig()),
         nodes=nodes,
