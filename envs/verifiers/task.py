@@ -159,9 +159,9 @@ class Verifiers:
         sizes = self.sizes["train"], self.sizes["test"]
         share = sizes[1] / (sizes[0] + sizes[1]) if sizes[0] and sizes[1] else self.test_share
         where = sides([_key(row) for row in only], share) if only else []
-        found: dict[Split, list[Row]] = {
-            side: [row for row, at in zip(only, where, strict=True) if at == side] for side in ("train", "test")
-        }
+        found: dict[Split, list[Row]] = {"train": [], "test": []}
+        for row, side in zip(only, where, strict=True):
+            found[side].append(row)
         self._tell(
             f"one data set of {len(only)} rows, divided by a hash of each prompt: {len(found['train'])} to train on "
             f"and {len(found['test'])} to test on"
