@@ -149,7 +149,7 @@ def oracle(answer: str, problem: Problem, source: random.Random) -> bool:
             return None not in values and set(values) == solutions(problem)
         letter = {"value": "", "expression": "x"}.get(problem.family, "n")
         pairs = [(computed(answer, letter, at), right) for at, right in right_values(problem, source)]
-    except (SyntaxError, AssertionError, TypeError):
+    except (SyntaxError, AssertionError, TypeError, OverflowError):  # the last: a root, too large for a float
         return False
     found = [(given, right) for given, right in pairs if given is not None]
     return bool(found) and all(given == right for given, right in found)

@@ -109,6 +109,7 @@ def test_right_answers_follow_from_the_words() -> None:
         ("(-1)^n", "-1", False),
         ("(-1)^(2n)", "1", True),
         ("(-1)^(n+1)", "-(-1)^n", True),
+        ("(-1)^(n+3) / (-1)^37", "(-1)^n", True),
         ("2^-n", "(1/2)^n", True),
         ("0.5^n", "1 / 2^n", True),
         ("n(n+1)/2", "n^2/2 + n/2", True),
