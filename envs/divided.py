@@ -43,10 +43,7 @@ class Divided:
         self.splits = names("splits", splits)
         if wrong := self.splits.keys() - {"train", "test"}:
             raise UserError(f"splits has train and test, and no {min(wrong)}: write splits.train or splits.test")
-        test_share = TEST_SHARE if test_share is None else test_share
-        if isinstance(test_share, bool) or not isinstance(test_share, (int, float)) or not 0 < test_share < 1:
-            raise UserError(f"test_share={test_share!r} is no share: write a number above 0 and below 1")
-        self.test_share = test_share
+        self.test_share = share(test_share)
 
     def __call__(self, split: Split) -> Iterator[tuple[str, str, Row]]:
         """(id for a row that has none, place, row) in the order of the file, at least one."""
@@ -86,6 +83,14 @@ class Divided:
         """Sides by a hash of each row, neither of them empty if two rows differ."""
         keys = [text(row, "id", place) or json.dumps(row.get("prompt"), default=str) for place, row in rows]
         return list(sides(keys, self.test_share))
+
+
+def share(test_share: float | None) -> float:
+    """The share that is for testing, a fifth unless it is given. Raises UserError unless it is above 0 and below 1."""
+    given = TEST_SHARE if test_share is None else test_share
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 < given < 1:
+        raise UserError(f"test_share={given!r} is no share: write a number above 0 and below 1")
+    return given
 
 
 def sides(keys: Sequence[str], test_share: float) -> list[Split]:

@@ -11,7 +11,6 @@ over runs, with 95 % t-intervals. Choosing a rule by this table on the runs it w
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from resd.context.stopping import exhausted, restless
 from resd.report.groups import estimate
+from resd.report.read import read_run
 from resd.train import guarded
 from resd.types import UserError
 
@@ -69,15 +69,10 @@ RULES: dict[str, Rule] = {
 
 def read(run: Path) -> Curves:
     """Raises UserError if the run was not evaluated after every update."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    trained = {row["step"]: row for row in rows if row["kind"] == "train"}
-    tested = {
-        row["step"]: value
-        for row in rows
-        if row["kind"] == "eval"
-        for name, value in row.items()
-        if name.startswith("eval/per_task/mean@")
-    }
+    record = read_run(run)
+    trained = {row["step"]: row for row in record.rows if row["kind"] == "train"}
+    score = f"eval/per_task/mean@{record.samples}"
+    tested = {step: row[score] for step, row in record.evaluations.items()}
     if missing := [step for step in (0, *trained) if step not in tested]:
         raise UserError(f"{run.name} was not evaluated after update {missing[0]}: write evaluation.every=1")
     series = [

@@ -28,7 +28,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from resd.envs.divided import TEST_SHARE, sides
+from resd.envs.divided import share, sides
 from resd.envs.options import choice, whole
 from resd.envs.verifiers import find
 from resd.envs.verifiers.environment import Environment, Reply, Row, Scored
@@ -74,7 +74,7 @@ class Verifiers:
                 whole(option, number, 1, 10**9)
         self.env, self.args, self.test_args = env, _mapping("args", args), _mapping("test_args", test_args)
         self.sizes: dict[Split, int | None] = {"train": train, "test": test}
-        self.test_share = TEST_SHARE if test_share is None else _share(test_share)
+        self.test_share = share(test_share)
         if isinstance(metrics, str) or not all(isinstance(name, str) for name in metrics):
             raise UserError(f"metrics={metrics!r:.80} is no list of names: write task.options.metrics=[NAME]")
         self.metrics, self.thinking, self.told = frozenset(metrics), thinking, ""
@@ -157,8 +157,8 @@ class Verifiers:
             return {"train": kept, "test": test}
         only = train or test or []
         sizes = self.sizes["train"], self.sizes["test"]
-        share = sizes[1] / (sizes[0] + sizes[1]) if sizes[0] and sizes[1] else self.test_share
-        where = sides([_key(row) for row in only], share) if only else []
+        wanted = sizes[1] / (sizes[0] + sizes[1]) if sizes[0] and sizes[1] else self.test_share
+        where = sides([_key(row) for row in only], wanted) if only else []
         found: dict[Split, list[Row]] = {"train": [], "test": []}
         for row, side in zip(only, where, strict=True):
             found[side].append(row)
@@ -213,13 +213,6 @@ def _mapping(option: str, given: Any) -> dict[str, Any]:
     if given is not None and not isinstance(given, Mapping):
         raise UserError(f"{option}={given!r:.80} has no names: write task.options.{option}.NAME=VALUE")
     return dict(given or {})
-
-
-def _share(given: Any) -> float:
-    share = _number("test_share", given)
-    if not 0 < share < 1:
-        raise UserError(f"test_share={given!r} is no share: write a number above 0 and below 1")
-    return share
 
 
 def _number(option: str, given: Any, above: float = -math.inf) -> float:

@@ -31,7 +31,7 @@ from resd.context.playbook import Playbook
 from resd.context.render import split_problem
 from resd.context.revision import Revision, revise
 from resd.context.stopping import IN_A_ROW, exhausted, restless
-from resd.measure.forgetting import difference, means
+from resd.measure.forgetting import difference
 from resd.settings import AlgorithmSettings, Fraction, Placement, Positive, SamplingSettings
 from resd.types import Attempt, Messages, Observation, Problem, Reflection, UserError
 
@@ -194,11 +194,8 @@ class Algorithm(base.Algorithm[Settings]):
         """What the problems kept apart earn with these rules in sight, by problem."""
         run = self.run
         drafts = run.speech.drafts(self.apart, 1, self._told(rules))
-        found: dict[str, list[float]] = {}
-        for attempt in run.judge(run.speak(drafts, run.sampling, "gate")):
-            if attempt.verdict is not None:
-                found.setdefault(attempt.problem.id, []).append(attempt.verdict.reward)
-        return means(found)
+        judged = run.judge(run.speak(drafts, run.sampling, "gate"))
+        return {attempt.problem.id: attempt.verdict.reward for attempt in judged if attempt.verdict}
 
     def _telling(self, group: Sequence[Attempt]) -> bool:
         rewards = {attempt.verdict.reward for attempt in group if attempt.verdict}

@@ -52,7 +52,7 @@ class Hindsight:
     def told(self, attempts: Sequence[Attempt], texts: Sequence[str], slot: Slot) -> list[Sample]:
         """One sample an attempt, left in it too, whose teacher reads a text that did not come from any attempt."""
         return [
-            self._sample(attempt, self.teacher_prompt.compose(attempt, **{slot: text}), 1.0, enough=slot == "playbook")
+            self._sample(attempt, self.teacher_prompt.compose(attempt, **{slot: text}), 1.0, slot)
             for attempt, text in zip(attempts, texts, strict=True)
         ]
 
@@ -60,14 +60,14 @@ class Hindsight:
         """The response without thinking."""
         return strip_thinking(attempt.response, self.chat.thinking_opened)
 
-    def _sample(self, attempt: Attempt, composed: Composed | None, weight: float, enough: bool = False) -> Sample:
-        """The attempt as the learner eats it; without anything privileged to read it has no teacher. `enough`: a
-        playbook is something to read."""
+    def _sample(self, attempt: Attempt, composed: Composed | None, weight: float, slot: Slot | None = None) -> Sample:
+        """The attempt as the learner eats it. It has no teacher without anything privileged to read, or, if a `slot` is
+        what it is taught from, without that."""
         sample = attempt.sample = Sample(attempt.prompt_ids, attempt.response_ids, attempt.logprobs, weight=weight)
         self.journal.count("teacher/too_long", composed is None, why=f"problem {attempt.problem.id}")
         truncated = composed is not None and composed.truncated > 0
         self.journal.count("teacher/truncated", truncated, why=f"problem {attempt.problem.id}")
-        if composed is not None and (composed.privileged or (enough and "playbook" in composed.parts)):
+        if composed is not None and (slot in composed.parts if slot else composed.privileged):
             attempt.teacher_prompt = self.chat.render(composed.messages)
             sample.teacher_prompt_ids = self.chat.ids(composed.messages)
         return sample
