@@ -116,6 +116,17 @@ def test_a_resumed_run_keeps_its_base(mesh: DeviceMesh, tiny_model: Path, tmp_pa
         run(tiny_model, tmp_path / "late", *second, "steps=3")
 
 
+def test_the_alarm_hears_what_became_of_the_second_task(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[dict[str, float]] = []
+    monkeypatch.setattr("resd.alarm.Alarm.note", lambda self, metrics: heard.append(dict(metrics)))
+    rows = of_kind(run(tiny_model, tmp_path / "run", *SECOND, "forgetting.every=1"), "forgetting")
+    told = [{name: row[name] for name in row if name.endswith("change_high")} for row in rows[1:]]
+    assert len(told) == 2
+    assert [{name: each[name] for name in each if name.endswith("change_high")} for each in heard] == told
+
+
 def test_a_task_is_a_group_here_too(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"write task@forgetting\.task=ifeval"):
         run(tiny_model, tmp_path, "forgetting.task=ifeval", "forgetting.every=1")
