@@ -90,9 +90,11 @@ def test_the_judge_agrees_with_python_on_mutants() -> None:
 
 
 @pytest.mark.slow
-def test_the_judge_agrees_with_python_on_many_mutants() -> None:
-    seen = agreement(10_000, 1)
-    assert min(seen["passed"], seen["failed"]) > 2000, seen
+@pytest.mark.parametrize("part", range(20))
+def test_the_judge_agrees_with_python_on_many_mutants(part: int) -> None:
+    """10,000 in all."""
+    seen = agreement(500, 1 + part)
+    assert min(seen["passed"], seen["failed"]) > 100, seen
     print(dict(seen))
 
 

@@ -175,6 +175,20 @@ def test_a_set_of_rules_never_changes() -> None:
     assert draw("report:0", 4) == draw("report:00", 4) == ["frame_tildes", "words_2", "stop", "closing_2"]
 
 
+def test_sets_of_like_difficulty() -> None:
+    """As many marks as are wanted, and those sets of the same number that had as many before stay what they are."""
+    for count, marks in ((2, 2), (4, 2), (4, 3), (6, 3)):
+        drawn = [draw(f"dev:{n}", count, marks) for n in range(100)]
+        assert {len({RULES[name].slot for name in names} & MARKS) for names in drawn} == {marks}
+        assert {len(names) for names in drawn} == {count}
+        for n, names in enumerate(drawn):
+            free = draw(f"dev:{n}", count)
+            assert names == free or len({RULES[name].slot for name in free} & MARKS) != marks
+    assert envs.load("house_style", rules="report:2", marks=2).rules == [
+        RULES[name] for name in draw("report:2", 4, 2)
+    ] != envs.load("house_style", rules="report:2").rules
+
+
 @pytest.mark.parametrize(
     ("feedback", "broken", "content"),
     [
@@ -271,6 +285,8 @@ def test_prompts_state_rules_only_when_asked() -> None:
     [
         *({"rules": rules} for rules in ("dev", "test:1", "dev:-1", "dev:1\n", 3)),
         *({"count": count} for count in (1, 7, "4", None)),
+        *({"marks": marks} for marks in (1, 4, "2", False)),
+        *({"marks": 2, "count": 6}, {"marks": 3, "count": 2}),
         *({"feedback": "gold"}, {"reward": "half"}, {"rule": "dev:1"}),
     ],
 )

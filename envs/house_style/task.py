@@ -32,6 +32,7 @@ class HouseStyle:
 
     rules: `dev:N` or `report:N`, the set of rules with that number
     count: how many rules, 2 to 6
+    marks: how many of them are marks that no plain reply has, 2 or 3, for sets of like difficulty; None: 2 or more
     feedback: `first` complaint of the linter | `parser`: what it expected and found | `vague`: where, not what | `all`
         complaints
     reward: `sparse`: 1 for a reply that passes | `dense`: the share of rules kept and of content
@@ -44,6 +45,7 @@ class HouseStyle:
         self,
         rules: str = "dev:0",
         count: int = 4,
+        marks: int | None = None,
         feedback: Feedback = "first",
         reward: Reward = "sparse",
         stated: bool = False,
@@ -52,7 +54,10 @@ class HouseStyle:
         choice("reward", reward, get_args(Reward))
         if count not in range(2, len(LOOKS) + 1):
             raise UserError(f"count={count!r} is out of range: write a number of rules from 2 to {len(LOOKS)}")
-        self.rules = [RULES[name] for name in draw(rules, count)]
+        if marks is not None and marks not in possible(count):
+            good = " or ".join(map(str, possible(count)))
+            raise UserError(f"marks={marks!r} does not go with count={count}: write {good}, or null for any of them")
+        self.rules = [RULES[name] for name in draw(rules, count, marks)]
         self.feedback, self.reward, self.stated = feedback, reward, stated
 
     def problems(self, split: Split) -> list[Problem]:
@@ -119,10 +124,11 @@ def stated(rules: Sequence[Rule], statement: str) -> str:
     return "\n".join(["Rules for every reply:", *(f"- {rule.demand}" for rule in rules), "", statement])
 
 
-def draw(rules: str, count: int) -> list[str]:
+def draw(rules: str, count: int, marks: int | None = None) -> list[str]:
     """The names of the rules of a set, in the linter's order. Raises UserError for anything but `dev:N`, `report:N`.
 
-    Two of them are marks that no plain reply has. A set is drawn again until its hash says that it belongs here.
+    Two or more of them, or as many as `marks` says, are marks that no plain reply has. A set is drawn again until it
+    has them and its hash says that it belongs here.
     """
     found = re.fullmatch(r"(dev|report):([0-9]{1,6})", str(rules))
     if found is None:
@@ -132,8 +138,14 @@ def draw(rules: str, count: int) -> list[str]:
     while True:
         slots = source.sample(LOOKS, count)
         names = [source.choice([name for name, rule in RULES.items() if rule.slot == slot]) for slot in slots]
-        if len(MARKS.intersection(slots)) >= 2 and belongs(names) == kind:
+        wanted = possible(count) if marks is None else [marks]
+        if len(MARKS.intersection(slots)) in wanted and belongs(names) == kind:
             return sorted(names, key=lambda name: LOOKS.index(RULES[name].slot))
+
+
+def possible(count: int) -> list[int]:
+    """How many of `count` rules may be marks: two or more, and the rest has a slot each."""
+    return [marks for marks in range(2, len(MARKS) + 1) if marks <= count <= marks + len(LOOKS) - len(MARKS)]
 
 
 def belongs(names: Sequence[str]) -> str:
