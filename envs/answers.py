@@ -2,14 +2,14 @@
 
 import re
 
-from resd.thinking import after_thinking
+from resd.thinking import strip_thinking
 
 _ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
 
 def spoken(response: str) -> str:
-    """`response` without closed blocks of thinking and without what stands before a lone end tag, stripped."""
-    return after_thinking(response).strip()
+    """`response` without its thinking, stripped. Thinking that never ends says nothing: what stands in it is a draft."""
+    return strip_thinking(response)
 
 
 def tagged(response: str) -> str | None:

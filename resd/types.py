@@ -1,6 +1,6 @@
 """The nouns that every layer shares: problems, verdicts, attempts, and the samples a learner eats.
 
-Layer 0: imports nothing of the project and no third-party package, so that a task can be written and tested
+Layer 0: imports of the project only what thinking looks like, and no third-party package, so that a task can be written and tested
 without torch. Dimension letters used across the project: `P` problems, `A` attempts, `T` tokens, `K` support,
 `V` vocabulary, `D` hidden.
 """
@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
+
+from resd.thinking import OPEN
 
 Messages = Sequence[Mapping[str, str]]
 Tag = Literal["helpful", "harmful", "neutral"]
@@ -131,6 +133,16 @@ class Attempt:
     sample: "Sample | None" = None
     lost: str | None = None
     member: int = 0
+
+    @property
+    def answer(self) -> tuple[Problem, str, bool]:
+        """What a judge gets: problem, response, and whether it was cut off.
+
+        Where the chat template itself begins the thinking, the response begins with it again: otherwise thinking that
+        never ended would pass for what was said.
+        """
+        opened = OPEN if self.prompt_text.rstrip().endswith(OPEN) else ""
+        return self.problem, opened + self.response, self.truncated
 
     def judge(self, said: Verdict | Lost) -> None:
         """Take down what came of verification."""

@@ -83,7 +83,12 @@ def test_tags_are_compared_by_position(response: str, right: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "response", ["Cash,Debt", "<answer>Cash,Debt", "<think><answer>Cash,Debt</answer></think> I am sure", ""]
+    "response",
+    [
+        *("Cash,Debt", "<answer>Cash,Debt", ""),
+        "<think><answer>Cash,Debt</answer></think> I am sure",
+        "<think>Is it <answer>Cash,Debt</answer>? It may",
+    ],
 )
 def test_without_tags_there_is_no_answer(response: str) -> None:
     verdict = grade(response, cases("Cash", "Debt"))

@@ -95,6 +95,20 @@ def test_what_does_not_fit_is_not_spoken(chat: Chat, tmp_path: Path) -> None:
     assert "time/retry" in world.run.clock.read()
 
 
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_a_judge_knows_that_the_template_began_the_thinking(
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipelined: bool
+) -> None:
+    """Thinking that never ended is no answer, whatever stands in it."""
+    plain = Chat.render
+    monkeypatch.setattr(Chat, "render", lambda chat, messages: plain(chat, messages) + "<think>\n")
+    world = World(tmp_path, chat, "resd", {"one": "right", "two": "hm</think>right"}, pipelined=pipelined)
+    attempts = world.update("one", "two")
+    assert [(each.response, each.passed) for each in attempts] == [("right", False), ("hm</think>right", True)]
+    assert attempts[0].verdict is not None
+    assert attempts[0].verdict.feedback == "one is not <think>right"
+
+
 class Order:
     """A learner and an engine that note when they are called."""
 

@@ -107,6 +107,7 @@ def test_hostile_answers_do_not_pass() -> None:
         f"<answer>{right} or {right + 1}</answer>",
         f"<answer>{right}</answer><answer>{right + 1}</answer>",
         f"<think><answer>{right}</answer></think>",
+        f"<think>Is it <answer>{right}</answer>? No",
         f"<answer>{arabic}</answer>",
         f"<answer>0x{right}</answer>",
         f"<answer>{right}e0</answer>",

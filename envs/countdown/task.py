@@ -23,7 +23,6 @@ from resd.envs.countdown.draw import HIGHEST, Instance, Sizes
 from resd.envs.countdown.expression import MAX_CHARS, DividesByZero, Tree, Unreadable, evaluate, leaves, parse, signs
 from resd.envs.options import choice, whole
 from resd.task import Split
-from resd.thinking import strip_thinking
 from resd.types import Messages, Problem, UserError, Verdict
 
 PromptKind = Literal["full", "compact"]
@@ -142,7 +141,7 @@ class Countdown:
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """Judges one response, whatever it is, in bounded time."""
-        answer = tagged(strip_thinking(response))
+        answer = tagged(response)
         if answer is None:
             cut = "The response was cut off at its maximum length; be briefer."
             asked = "No answer was found: give the expression between <answer> and </answer>."

@@ -20,7 +20,6 @@ from resd.envs.invented_math.draw import FAMILIES, Form, Item
 from resd.envs.invented_math.expression import MAX_CHARS, Unreadable, Value, read
 from resd.envs.options import choice, whole
 from resd.task import Split
-from resd.thinking import strip_thinking
 from resd.types import Messages, Problem, UserError, Verdict
 
 PromptKind = Literal["full", "compact"]
@@ -123,7 +122,7 @@ class InventedMath:
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """Judges one response, whatever it is, in bounded time."""
-        item, answer = problem.cases[0], tagged(strip_thinking(response))
+        item, answer = problem.cases[0], tagged(response)
         if answer is None:
             cut = "The response was cut off at its maximum length; be briefer."
             asked = "No answer was found: give it between <answer> and </answer>."

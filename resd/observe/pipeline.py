@@ -60,7 +60,7 @@ class Pipeline:
             if completion.ids:
                 self.unjudged.add(index)
                 if self.leads:
-                    self.verifier.submit(index, (attempt.problem, attempt.response, attempt.truncated))
+                    self.verifier.submit(index, attempt.answer)
         return self.outcomes
 
     def _more(self, idle: bool) -> list[Request]:

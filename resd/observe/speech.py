@@ -95,7 +95,7 @@ class Speech:
 
     def verify(self, attempts: Sequence[Attempt], phase: str = "verify") -> None:
         """Fill in the verdicts; None where verification itself failed."""
-        share = dist.mine([(a.problem, a.response, a.truncated) for a in attempts])
+        share = dist.mine([attempt.answer for attempt in attempts])
         verdicts = self._share(share, self.verifier.verify, phase)
         for attempt, said in zip(attempts, dist.merge(verdicts, len(attempts)), strict=True):
             attempt.judge(said)
