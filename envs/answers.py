@@ -8,7 +8,7 @@ _ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
 
 def spoken(response: str) -> str:
-    """`response` without its thinking, stripped. Thinking that never ends says nothing: what stands in it is a draft."""
+    """`response` without its thinking, stripped. Thinking that never ends says nothing: what is in it is a draft."""
     return strip_thinking(response)
 
 

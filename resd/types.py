@@ -1,8 +1,8 @@
 """The nouns that every layer shares: problems, verdicts, attempts, and the samples a learner eats.
 
-Layer 0: imports of the project only what thinking looks like, and no third-party package, so that a task can be written and tested
-without torch. Dimension letters used across the project: `P` problems, `A` attempts, `T` tokens, `K` support,
-`V` vocabulary, `D` hidden.
+Layer 0: imports no third-party package, and of the project only what thinking looks like, so that a task can be written
+and tested without torch. Dimension letters used across the project: `P` problems, `A` attempts, `T` tokens, `K`
+support, `V` vocabulary, `D` hidden.
 """
 
 from array import array

@@ -184,9 +184,11 @@ def test_sets_of_like_difficulty() -> None:
         for n, names in enumerate(drawn):
             free = draw(f"dev:{n}", count)
             assert names == free or len({RULES[name].slot for name in free} & MARKS) != marks
-    assert envs.load("house_style", rules="report:2", marks=2).rules == [
-        RULES[name] for name in draw("report:2", 4, 2)
-    ] != envs.load("house_style", rules="report:2").rules
+    assert (
+        envs.load("house_style", rules="report:2", marks=2).rules
+        == [RULES[name] for name in draw("report:2", 4, 2)]
+        != envs.load("house_style", rules="report:2").rules
+    )
 
 
 @pytest.mark.parametrize(

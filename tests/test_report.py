@@ -1,6 +1,9 @@
 """The report page: its numbers, its grouping, and that it loads and executes nothing that a run wrote."""
 
+import base64
+import gzip
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -22,7 +25,7 @@ from resd.report.__main__ import main
 from resd.report.groups import checkpoints, estimate, group_runs
 from resd.report.html import histogram, notes, percent, write_report
 from resd.report.log import Log
-from resd.report.payload import embed, spread
+from resd.report.payload import spread
 from resd.report.ranking import METRICS
 from resd.report.read import read_run, read_runs
 from resd.report.samples import write_attempts
@@ -102,7 +105,8 @@ def parse(file: Path) -> dict[str, Any]:
 
     parser.handle_starttag, parser.handle_data, parser.handle_endtag = start, text, end  # type: ignore[method-assign]
     parser.feed(file.read_text())
-    return {"tags": tags, "tables": tables, "scripts": scripts, "data": json.loads(scripts[0])}
+    data = json.loads(gzip.decompress(base64.b64decode(scripts[0])))
+    return {"tags": tags, "tables": tables, "scripts": scripts, "data": data}
 
 
 def report(tmp_path: Path, *runs: Path, **options: Any) -> dict[str, Any]:
@@ -286,16 +290,20 @@ def test_other_mistakes_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_attempts_stay_within_their_room(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "a", [0.0] * 30)
-    for step in range(1, 30):
-        write_attempts(run, step, [attempt(step, f"p{step}-{i}", False, f"{i} {step} " * 100) for i in range(10)])
-    page = report(tmp_path, run, attempts_bytes=100_000)["data"]
-    found = page["runs"][0]
+    """What does not fit is left out evenly; texts that repeat themselves take next to nothing."""
+    chance = random.Random(0)
+    for name, text in (("odd", lambda: chance.randbytes(300).hex()), ("same", lambda: "0123456789" * 60)):
+        run = write_run(tmp_path / name, [0.0] * 30)
+        for step in range(1, 30):
+            write_attempts(run, step, [attempt(step, f"p{step}-{i}", False, text()) for i in range(10)])
+    data = report(tmp_path, tmp_path / "odd", attempts_bytes=40_000)["data"]
+    found = data["runs"][0]
     assert found["attempts_total"] == 290
     assert 20 < len(found["attempts"]) < 290
-    assert len(embed([found["attempts"], page["lines"]])) < 105_000
+    assert len(gzip.compress(json.dumps([found["attempts"], data["lines"]]).encode())) < 42_000
     assert {found["attempts"][0]["step"], found["attempts"][-1]["step"]} == {1, 29}
-    assert len(report(tmp_path, run)["data"]["runs"][0]["attempts"]) == 290
+    for name, room in (("odd", 1_000_000), ("same", 40_000)):
+        assert len(report(tmp_path, tmp_path / name, attempts_bytes=room)["data"]["runs"][0]["attempts"]) == 290
 
 
 @given(st.lists(st.integers(0, 1000), unique=True, max_size=50).map(sorted))
@@ -382,21 +390,50 @@ def test_torch_is_not_needed() -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def browsed(page: Path, profile: Path, then: str = "") -> str:
+    """The page as a browser has drawn it, after `then` was run in it."""
+    if then:
+        script = f"<script>setTimeout(() => {{ {then} }}, 1000)</script></body>"
+        page.write_text(page.read_text().replace("</body>", script))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+    flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--dump-dom"]
+    command = ["chromium", *flags, "--virtual-time-budget=5000", f"--user-data-dir={profile}", f"file://{page}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    return done.stdout
+
+
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
 def test_a_browser_draws_it_without_complaint(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / str(seed), [0.0, 0.1, 0.2 * seed, 0.3], seed) for seed in range(2)]
     write_report(runs, tmp_path / "page.html")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--dump-dom"]
-    command = ["chromium", *flags, f"--user-data-dir={tmp_path / 'profile'}", f"file://{tmp_path / 'page.html'}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    assert done.stdout.count('class="chart"') == 6  # four accuracies, a score of the task's own, and the loss
-    assert "Test: content, mean" in done.stdout
-    assert done.stdout.count('<li class="passed"') == 2
-    assert done.stdout.count('role="option"') == 2
-    assert "&lt;img src=x" in done.stdout
-    assert "<img" not in done.stdout
+    drawn = browsed(tmp_path / "page.html", tmp_path / "profile")
+    assert drawn.count('class="chart"') == 6  # four accuracies, a score of the task's own, and the loss
+    assert "Test: content, mean" in drawn
+    assert drawn.count('<li class="passed"') == 2
+    assert drawn.count('role="option"') == 2
+    assert "&lt;img src=x" in drawn
+    assert "<img" not in drawn
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
+def test_a_search_goes_through_all_attempts(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.0] * 42)
+    for step in range(1, 42):
+        texts = [f"x\nNeedle.{i}\n" if step % 2 else "" for i in range(9)]
+        write_attempts(run, step, [attempt(step, f"p{i}", False, text) for i, text in enumerate(texts)])
+    write_report([run], tmp_path / "page.html")
+    typed = "const box = document.querySelector('#attempts input[type=search]'); box.value = '{}'; "
+    typed += "box.dispatchEvent(new Event('input'));"
+    drawn = browsed(tmp_path / "page.html", tmp_path / "profile", typed.format("needle.3"))
+    assert "21 of 369 attempts match." in drawn
+    assert drawn.count('role="option"') == 21
+    assert "<mark>Needle.3</mark>" in drawn
+    write_report([run], tmp_path / "page.html")
+    drawn = browsed(tmp_path / "page.html", tmp_path / "profile", typed.format("wrong"))
+    assert "369 of 369 attempts match." in drawn
+    assert drawn.count('role="option"') == 300
+    assert "List more (69 left)" in drawn
 
 
 def test_markdown_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,13 @@
 // Metrics against updates, interactions or wall time; mean and band over the runs of a group.
+const GRADED = new Set(["Test: reward, mean", "Test: reward, best", "Training: reward"]); // where rewards say more than passes
 const CURVES = [
   [/^eval\/per_task\/mean@/, "Test: tasks solved, mean"], [/^eval\/per_task\/best@/, "Test: tasks solved, best"],
   [/^eval\/per_case\/mean@/, "Test: cases passed, mean"], [/^eval\/per_case\/best@/, "Test: cases passed, best"],
-  ...(DATA.graded ? [[/^eval\/reward\/mean@/, "Test: reward, mean"], [/^eval\/reward\/best@/, "Test: reward, best"]] : []),
+  [/^eval\/reward\/mean@/, "Test: reward, mean"], [/^eval\/reward\/best@/, "Test: reward, best"],
   [/^eval\/reward\/.+\/mean@/, "Test: reward of one judge, mean"],
   [/^eval\/(?!per_|reward\/)([^/]+)\/mean@/, "Test: $1, mean"], // a task's own scores
   [/^forgetting\/per_task\/mean@/, "Second task: solved, mean"], [/^forgetting\/per_case\/mean@/, "Second task: cases passed, mean"],
-  [/^train\/per_task$/, "Training: tasks solved"], ...(DATA.graded ? [[/^train\/reward$/, "Training: reward"]] : []), [/^loss$/, "Loss"], [/^grad_norm$/, "Gradient norm"],
+  [/^train\/per_task$/, "Training: tasks solved"], [/^train\/reward$/, "Training: reward"], [/^loss$/, "Loss"], [/^grad_norm$/, "Gradient norm"],
   [/^response\/length$/, "Response length (tokens)"], [/^playbook\/size$/, "Playbook entries"],
   [/^mismatch_kl$/, "Engine–trainer mismatch KL"], [/^topk_mass$/, "Student's mass in the top k"],
 ];
@@ -39,6 +40,7 @@ function groupSeries(group, index, name, axis, kind) {
 
 function drawCurves() {
   const names = [...new Set(DATA.runs.flatMap((run) => Object.keys(run.timeline.columns)))].sort();
+  const curves = CURVES.filter(([, title]) => DATA.graded || !GRADED.has(title));
   const several = DATA.groups.some((group) => group.runs.length > 1);
   // An interval over two seeds is wider than any chart.
   const state = { axis: "steps", kind: DATA.groups.some((group) => group.runs.length > 2) ? "interval" : "range", off: new Set(), extra: "" };
@@ -51,7 +53,7 @@ function drawCurves() {
     xFormat: (v) => (state.axis === "seconds" ? duration(v) : number(v)),
   });
   const draw = () => {
-    const fixed = CURVES.flatMap(([pattern, title]) =>
+    const fixed = curves.flatMap(([pattern, title]) =>
       names.filter((name) => pattern.test(name)).map((name) => [name, title.replace("$1", () => pattern.exec(name)[1])]));
     charts.replaceChildren(...[...fixed, ...(state.extra ? [[state.extra, state.extra]] : [])].map(([name, title]) => chart(name, title)));
   };
@@ -68,7 +70,7 @@ function drawCurves() {
     el("div", { class: "controls" },
       segments("against", Object.entries(AXES), state.axis, set("axis")),
       several ? segments("band", [["interval", "95 % interval"], ["range", "range"], ["runs", "each run"]], state.kind, set("kind")) : null,
-      picker("also show", [["", "–"], ...names.filter((n) => !CURVES.some(([p]) => p.test(n))).map((n) => [n, n])], "", set("extra"))),
+      picker("also show", [["", "–"], ...names.filter((n) => !curves.some(([p]) => p.test(n))).map((n) => [n, n])], "", set("extra"))),
     el("div", { class: "controls", role: "group", "aria-label": "Methods shown" }, legend), charts);
   draw();
 }

@@ -1,6 +1,6 @@
 "use strict";
 // Elements are built from text nodes only, never from markup: what a model wrote is shown, not interpreted.
-const DATA = JSON.parse(document.getElementById("data").textContent);
+let DATA;
 const SVG = "http://www.w3.org/2000/svg";
 
 function fill(node, attributes, children) {
@@ -33,6 +33,13 @@ function picker(label, options, value, change) {
 
 function searcher(label, change) {
   return el("label", {}, label, el("input", { type: "search", oninput: (event) => change(event.target.value.toLowerCase()) }));
+}
+
+// `content` with what is searched for marked.
+function found(content, query) {
+  if (!query) return content;
+  const exactly = query.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+  return content.split(new RegExp(`(${exactly})`, "gi")).map((part, i) => (i % 2 ? el("mark", {}, part) : part));
 }
 
 function section(id) {

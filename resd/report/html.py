@@ -3,7 +3,7 @@
     python -m resd.report RUN [RUN …] --out report.html
 
 The page loads nothing: style, script and data are inside it, and its content security policy forbids the rest. Tables
-and bars are written here; the scripts of this folder draw the other parts from the data embedded as JSON.
+and bars are written here; the scripts of this folder draw the other parts from the data embedded as compressed JSON.
 """
 
 from collections import defaultdict
@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from resd import __version__
 from resd.report.groups import Estimate, Group, checkpoints, differing, group_runs, plain, score_names
 from resd.report.matrix import told
-from resd.report.payload import embed, payload
+from resd.report.payload import packed, payload
 from resd.report.read import PHASES, RunRecord, read_runs
 from resd.report.worth import WIDTH, drawn, honesty, summary
 
@@ -40,8 +40,8 @@ def write_report(
 ) -> int:
     """Write the page about the runs in `paths`; returns its size in bytes. `across`: see `group_runs`.
 
-    About `attempts_bytes` bytes of attempts are embedded at most, from updates spread over each run; the page says how
-    many are missing. Raises UserError if a path is not a run directory.
+    About `attempts_bytes` bytes of attempts, compressed, are embedded at most, from updates spread over each run; the
+    page says how many are missing. Raises UserError if a path is not a run directory.
     """
     groups = group_runs(read_runs(paths), across)
     page = render(groups, title=title, attempts_bytes=attempts_bytes).encode("utf-8")
@@ -72,7 +72,7 @@ def render(groups: Sequence[Group], *, title: str, attempts_bytes: int) -> str:
         settings=[(key, [s.get(key, "–") for s in settings]) for key in differing(settings)],
         style=(HERE / "page.css").read_text("utf-8"),
         script="\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS),
-        data=embed(payload(groups, attempts_bytes)),
+        data=packed(payload(groups, attempts_bytes)),
     )
 
 

@@ -1,7 +1,13 @@
-"""What the page's scripts draw from, as JSON: metrics, playbooks, traces, and as many attempts as there is room for."""
+"""What the page's scripts draw from: metrics, playbooks, traces, and as many attempts as there is room for.
 
+It is JSON, compressed, for prompts and programs repeat themselves: all 12,800 attempts of a long run are a few MB.
+"""
+
+import base64
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,12 +46,16 @@ def payload(groups: Sequence[Group], attempts_bytes: int) -> dict[str, Any]:
     }
 
 
+def packed(data: Any) -> str:
+    """JSON, compressed, in letters that cannot end a script element. The same data give the same text."""
+    return base64.b64encode(gzip.compress(_json(data).encode(), mtime=0)).decode()
+
+
 class Lines:
     """Texts as lists of line numbers: prompts, playbooks and programs repeat most of their lines."""
 
     def __init__(self) -> None:
         self.table: list[str] = []
-        self.bytes = 0
         self._number: dict[str, int] = {}
 
     def code(self, text: str | None) -> list[int] | None:
@@ -56,17 +66,30 @@ class Lines:
         if line not in self._number:
             self._number[line] = len(self.table)
             self.table.append(line)
-            self.bytes += len(embed(line)) + 1
         return self._number[line]
+
+
+class Room:
+    """How many bytes texts take that are compressed one after the other."""
+
+    def __init__(self) -> None:
+        self.used = 0
+        self._stream = zlib.compressobj()
+
+    def take(self, text: str) -> None:
+        self.used += len(self._stream.compress(text.encode()) + self._stream.flush(zlib.Z_SYNC_FLUSH))
 
 
 def embedded_attempts(
     runs: Sequence[RunRecord], lines: Lines, budget: int
 ) -> tuple[list[list[dict[str, Any]]], list[int]]:
-    """For each run the attempts that fit, by step, and how many there are in all. Runs take turns, update by update."""
+    """For each run the attempts that fit into `budget` bytes, compressed, by step, and how many there are in all.
+
+    Runs take turns, update by update.
+    """
     kept: list[list[dict[str, Any]]] = [[] for _ in runs]
     totals = [0 for _ in runs]
-    used = 0
+    room = Room()
     orders = [spread(run.attempt_steps) for run in runs]
     for turn in range(max(map(len, orders), default=0)):
         for i, run in enumerate(runs):
@@ -74,9 +97,10 @@ def embedded_attempts(
                 continue
             for attempt in run.attempts(orders[i][turn]):
                 totals[i] += 1
-                if used + lines.bytes < budget:
+                if room.used < budget:
+                    known = len(lines.table)
                     kept[i].append(_attempt(orders[i][turn], attempt, lines))
-                    used += len(embed(kept[i][-1])) + 1
+                    room.take(_json([kept[i][-1], lines.table[known:]]))
     for attempts in kept:
         attempts.sort(key=lambda attempt: attempt["step"])
     return kept, totals
@@ -112,9 +136,9 @@ def spread(steps: Sequence[int]) -> list[int]:
     return list(order)
 
 
-def embed(data: Any) -> str:
-    """JSON for a script element: no `<` that could end it, and null for numbers that JSON does not have."""
-    return json.dumps(_finite(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+def _json(data: Any) -> str:
+    """With null for numbers that JSON does not have."""
+    return json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)
 
 
 def _finite(value: Any) -> Any:
