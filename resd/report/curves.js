@@ -1,9 +1,9 @@
 // Metrics against updates, interactions or wall time; mean and band over the runs of a group.
 const GRADED = new Set(["Test: reward, mean", "Test: reward, best", "Training: reward"]); // where rewards say more than passes
 const CURVES = [
-  [/^eval\/per_task\/mean@/, "Test: tasks solved, mean"], [/^eval\/per_task\/best@/, "Test: tasks solved, best"],
-  [/^eval\/per_case\/mean@/, "Test: cases passed, mean"], [/^eval\/per_case\/best@/, "Test: cases passed, best"],
-  [/^eval\/reward\/mean@/, "Test: reward, mean"], [/^eval\/reward\/best@/, "Test: reward, best"],
+  [/^eval\/per_task\/mean@/, "Test: tasks solved, mean"], [/^eval\/per_task\/best@(?!1$)/, "Test: tasks solved, best"],
+  [/^eval\/per_case\/mean@/, "Test: cases passed, mean"], [/^eval\/per_case\/best@(?!1$)/, "Test: cases passed, best"],
+  [/^eval\/reward\/mean@/, "Test: reward, mean"], [/^eval\/reward\/best@(?!1$)/, "Test: reward, best"],
   [/^eval\/reward\/.+\/mean@/, "Test: reward of one judge, mean"],
   [/^eval\/(?!per_|reward\/)([^/]+)\/mean@/, "Test: $1, mean"], // a task's own scores
   [/^forgetting\/per_task\/mean@/, "Second task: solved, mean"], [/^forgetting\/per_case\/mean@/, "Second task: cases passed, mean"],
