@@ -68,10 +68,10 @@ class Guard:
         if self.learns and losses and not none_needed and not any(_usable(sample) for sample in observed.samples):
             return self._say(f"update {step} has no sample to learn from ({losses})")
         if mute and self.mute == PATIENCE:
-            otherwise = "or use algorithm=sdpo" if mute == "reflection" else "or name an author who can"
+            otherwise = "use algorithm=sdpo" if mute == "reflection" else observed.otherwise
             return self._say(
                 f"{PATIENCE} updates had no usable {mute}, the last is {step} ({losses}): "
-                f"look at attempts/ for what the model wrote, {otherwise}"
+                f"look at attempts/ for what the model wrote, or {otherwise}"
             )
         mismatch = observed.metrics.get("mismatch_kl", 0.0)
         if self.max_mismatch is not None and mismatch > self.max_mismatch:

@@ -42,7 +42,8 @@ class Verdict:
 
     `reward` is what training maximises, in [0, 1]; `passed` means every case passed; `feedback` is empty exactly when
     there is nothing to say (all passed); `answer` is the extracted answer or None; `error` is a short kind
-    (`no_answer`, `parse`, …) or None; `scores` are further numbers in [0, 1] that evaluation reports by name.
+    (`no_answer`, `parse`, …) or None; `scores` are further numbers in [0, 1] that evaluation reports by name;
+    `ballot` is what the answer counts as in a vote: None, as itself; empty, as nothing.
     """
 
     reward: float
@@ -53,6 +54,7 @@ class Verdict:
     answer: str | None = None
     error: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    ballot: str | None = None
 
     @property
     def case_fraction(self) -> float:
@@ -200,7 +202,7 @@ class Observation:
     """What an algorithm saw in one update: verified attempts, samples to learn from, and metrics.
 
     `stop` is a reason to end the run after this update, if there is one. `mute` names what was asked of a model and not
-    answered once in a usable way. `gathers`: nothing is to be learned from it yet.
+    answered once in a usable way, `otherwise` what to do about it. `gathers`: nothing is to be learned from it yet.
     """
 
     attempts: list[Attempt]
@@ -208,6 +210,7 @@ class Observation:
     metrics: Mapping[str, float] = field(default_factory=dict)
     stop: str = ""
     mute: str = ""
+    otherwise: str = "name an author who can"
     gathers: bool = False
 
 
