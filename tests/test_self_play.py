@@ -62,9 +62,8 @@ Make = Callable[..., World]
 def play(chat: Chat, tmp_path: Path) -> Make:
     def make(script: dict[str, Line], **changes: Any) -> World:
         lines = {name: list(line) if isinstance(line, list) else line for name, line in script.items()}
-        return World(
-            tmp_path, chat, "self_play", lines, task=Inventing(), verifier=Answers(), **{"group": 3, **changes}
-        )
+        other = {"task": Inventing(), "verifier": Answers(), "group": 3, **changes}
+        return World(tmp_path, chat, "self_play", lines, **other)
 
     return make
 
@@ -259,8 +258,8 @@ def test_a_task_that_asks_for_no_proposals_is_refused_also_inside_another_algori
             each.check_task(Words())
 
 
-class Lengths(Echo):
-    """Noise proposes and answers: by how long it is."""
+class Letters(Echo):
+    """Noise proposes and answers: by the sum of its letters."""
 
     levels = 1
 
@@ -268,18 +267,18 @@ class Lengths(Echo):
         return [{"role": "user", "content": "ask"}]
 
     def proposed(self, response: str, id: str) -> Problem:
-        return Problem(id, f"say {len(response)}")
+        return Problem(id, f"say {sum(map(ord, response)) % 9}")
 
     def held_out(self, problem: Problem) -> bool:
-        return len(problem.statement) % 5 == 0
+        return problem.statement == "say 0"
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
-        answer = str(len(response) % 2)
+        answer = str(sum(map(ord, response)) % 2)
         return Verdict(float(answer), answer == "1", int(answer), 1, "" if answer == "1" else "even", answer)
 
 
 NOISE = [
-    *("task.name=test_self_play:Lengths", "algorithm=self_play", "algorithm.group=3", "algorithm.proposals=3"),
+    *("task.name=test_self_play:Letters", "algorithm=self_play", "algorithm.group=3", "algorithm.proposals=3"),
     *("batch_size=1", "inner_updates=1", "rollout.max_response=6", "evaluation.every=0"),
 ]
 
