@@ -112,7 +112,8 @@ class Attempt:
     """One response to one problem, and everything that happened to it afterwards.
 
     `verdict` is None when verification itself failed, for the reason `lost`; such an attempt is counted and never
-    trained on. `parent` is the attempt this one follows from, if any; `sample` what the learner made of it. The `id` is
+    trained on. `parent` is the attempt this one follows from, if any; one that `proposes` gives a problem and answers
+    none; `sample` what the learner made of it. The `id` is
     UPDATE/PROBLEM/MEMBER, where `member` counts the attempts at one problem in one update. `prompt_text` and
     `teacher_prompt` are rendered chats, exactly what was tokenised.
     """
@@ -133,6 +134,7 @@ class Attempt:
     sample: "Sample | None" = None
     lost: str | None = None
     member: int = 0
+    proposes: bool = False
 
     def judge(self, said: Verdict | Lost) -> None:
         """Take down what came of verification."""
@@ -141,6 +143,11 @@ class Attempt:
     @property
     def passed(self) -> bool:
         return self.verdict is not None and self.verdict.passed
+
+    @property
+    def first(self) -> bool:
+        """Whether it tries a problem, and nothing but the proposal of the problem came before."""
+        return not self.proposes and (self.parent is None or self.parent.proposes)
 
 
 @dataclass(frozen=True, slots=True)

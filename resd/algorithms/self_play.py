@@ -67,8 +67,6 @@ class Settings(AlgorithmSettings):
 
 class Algorithm(base.Algorithm[Settings]):
     def observe(self, problems: Sequence[Problem]) -> Observation:
-        from resd.observe.run import outcome  # with torch
-
         settings, run = self.settings, self.run
         proposals = run.propose(settings.proposing, len(problems), settings.proposals)
         answers = self.answer(proposals.said, proposals.problems)
@@ -84,7 +82,7 @@ class Algorithm(base.Algorithm[Settings]):
                     attempt.prompt_ids, attempt.response_ids, attempt.logprobs, advantage=advantages[attempt.id]
                 )
 
-        metrics = outcome([replace(answer, parent=None) for answer in answers]) | _election(groups)
+        metrics = _election(groups)
         if judged:
             metrics["propose/between"] = sum(proposal.passed for proposal in judged) / len(judged)
         samples = [attempt.sample for attempt in attempts if attempt.sample]

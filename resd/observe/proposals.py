@@ -41,6 +41,7 @@ def propose(run: "Run", sampling: SamplingSettings, prompts: int, each: int, lev
     found = Proposals(run.speak(run.speech.drafts(slots, each, asked, draw=step), sampling, "propose"))
     stated, held_out, unread, repeated = set[str](), 0, "", 0
     for proposal in found.said:
+        proposal.proposes = True
         try:
             problem = task.proposed(proposal.response, proposal.id.replace("/", "-"))
         except Exception as error:  # of a task of somebody's own, any; a proposal is lost and not the run

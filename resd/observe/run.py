@@ -267,7 +267,7 @@ def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:
     `response/entropy` is estimated from the sampled tokens, nats a token; `response/end_logprob` is the mean
     log-probability of the tokens that ended a turn. Either is missing where there was none.
     """
-    attempts = [attempt for attempt in attempts if attempt.parent is None]
+    attempts = [attempt for attempt in attempts if attempt.first]
     if not attempts:
         return {}
     count = len(attempts)

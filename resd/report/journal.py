@@ -32,7 +32,7 @@ LOSSES: Mapping[str, str] = {
     "retry/truncated": "prompts for a retry shortened to fit",
     "repair/too_long": "failures without a repair, whose prompt does not fit",
     "pairs/too_long": "pairs beyond model.max_prompt, not learned",
-    "propose/duplicate": "proposals that repeat another of their update, not tried",
+    "propose/duplicate": "proposals that repeat another, not tried",
     "propose/held_out": "proposals that are test problems, left out",
     "update/not_finite": "optimizer steps skipped for a gradient that is not finite",
     "library/refused_unknown": "changes of rules that are not there, not made",
