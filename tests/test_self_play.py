@@ -196,9 +196,14 @@ def test_levels_vary_with_the_update_and_a_run_that_goes_on_asks_the_same(play: 
     assert [each for each in same if "propose" in each[0]] == [each for each in asked[5] if "propose" in each[0]]
 
 
-def test_a_broken_task_costs_a_proposal_and_not_the_run(play: Make) -> None:
+@pytest.mark.parametrize("broken", ["proposed", "held_out", "statement"])
+def test_a_broken_task_costs_a_proposal_and_not_the_run(play: Make, broken: str) -> None:
     made = play(SCRIPT)
-    made.task.proposed = lambda response, id: 1 / 0  # type: ignore[attr-defined]
+    if broken == "statement":
+        made.task.proposed = lambda response, id: None  # type: ignore[attr-defined]
+        made.task.held_out = lambda problem: False  # type: ignore[attr-defined]
+    else:
+        setattr(made.task, broken, lambda *given: 1 / 0)
     made.update("one")
     assert made.metrics["propose/invalid"] == 4
     assert "train/per_task" not in made.metrics  # nothing was tried

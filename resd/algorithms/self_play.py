@@ -10,9 +10,9 @@ by choosing among the same answers. With `judge=task` it is the reward too, whic
 
     python -m resd.train task=countdown algorithm=self_play batch_size=8 inner_updates=1
 
-Differs from the paper: one answer elects nothing, where the paper's majority may be one; proposals of a prompt are
-compared with each other and are many; proposer and solver learn in every update; one that repeats another of its update
-or cannot be read earns 0; what may be a test problem is left out. Not covered: proposed tests, that is to say code.
+Differs from the paper: one vote elects nothing, where by its formula the largest party always is a majority; a proposal
+that repeats another of its update, or cannot be read, earns 0; what may be a test problem is left out; prompts vary by
+the level that they ask for. Not covered: proposed tests, that is to say code.
 """
 
 from collections.abc import Sequence

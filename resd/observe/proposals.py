@@ -44,18 +44,19 @@ def propose(run: "Run", sampling: SamplingSettings, prompts: int, each: int, lev
         proposal.proposes = True
         try:
             problem = task.proposed(proposal.response, proposal.id.replace("/", "-"))
+            kept_apart, statement = task.held_out(problem), problem.statement
         except Exception as error:  # of a task of somebody's own, any; a proposal is lost and not the run
             unread = unread or str(error) or type(error).__name__
             proposal.verdict = _refused(f"This cannot be read: {error}.", "invalid")
             continue
         found.readable += 1
-        if task.held_out(problem):
+        if kept_apart:
             held_out += 1
-        elif problem.statement in stated:
+        elif statement in stated:
             repeated += 1
             proposal.verdict = _refused("Another proposal is the same.", "duplicate")
         else:
-            stated.add(problem.statement)
+            stated.add(statement)
             found.problems[proposal.id] = problem
     run.journal.count("propose/invalid", len(found.said) - found.readable, unread)
     run.journal.count("propose/duplicate", repeated)
