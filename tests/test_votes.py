@@ -1,11 +1,15 @@
-"""Elections: who has a vote, who is elected, and that an evaluation counts as training does."""
+"""Elections: who has a vote, who is elected, and that an evaluation holds them too."""
+
+from dataclasses import replace
 
 import pytest
 from test_vote import said
 
 from resd import envs
 from resd.context.votes import ballot, elected
-from resd.types import Attempt, Problem, Verdict
+from resd.measure.evaluation import voted
+from resd.types import Attempt, Problem, UserError, Verdict
+from resd.verify.verdict import checked
 
 
 def cast(*ballots: str | None, answer: str | None = "as written") -> list[Attempt]:
@@ -36,6 +40,22 @@ def test_the_commonest_ballot_is_elected(ballots: list[str | None], winners: lis
 
 def test_what_names_no_answer_has_no_vote() -> None:
     assert [ballot(attempt) for attempt in cast(None, "", "x", answer=None)] == ["", "", "x"]
+
+
+def test_an_evaluation_counts_ballots_and_not_texts() -> None:
+    attempts = said("a", ["9", "1 + 2", "2 + 1"], "2 + 1")
+    assert voted(attempts, 3) == {"eval/per_task/vote@3": 0.0}
+    for attempt in attempts[1:]:
+        assert attempt.verdict is not None
+        attempt.verdict = replace(attempt.verdict, passed=True, ballot="1 + 2")
+    assert voted(attempts, 3) == {"eval/per_task/vote@3": 1.0}
+
+
+@pytest.mark.parametrize("name", [None, "", "x"])
+def test_a_ballot_comes_back_from_who_judges(name: str | None) -> None:
+    assert checked(Verdict(0.0, False, 0, 1, "no", "as written", ballot=name)).ballot == name
+    with pytest.raises(UserError, match="whose ballot is 7, not a text or None"):
+        checked(Verdict(0.0, False, 0, 1, "no", ballot=7))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
