@@ -186,7 +186,9 @@ def test_levels_vary_with_the_update_and_a_run_that_goes_on_asks_the_same(play: 
         made.update("one", "two")
         asked.append([(each.text, each.request.seed) for each in made.engine.asked])
         seeds.append({each.request.seed for each in made.engine.asked})
-    assert len({text for update in asked for text, _ in update if "propose" in text}) == 2
+    levels = {tuple(text for text, _ in update if "propose" in text) for update in asked}
+    assert len({text for told in levels for text in told}) == 2
+    assert len(levels) > 1
     assert not set.intersection(*seeds)
     again = play(SCRIPT)
     assert made.algorithm.state() == {}
