@@ -1,10 +1,9 @@
-"""What a response says: without its thinking, and between answer tags."""
+"""What a response says: without its thinking, and between tags."""
 
 import re
+from functools import cache
 
 from resd.thinking import strip_thinking
-
-_ANSWER = re.compile(r"<answer>((?:(?!<answer>).)*?)</answer>", re.DOTALL)
 
 
 def spoken(response: str) -> str:
@@ -12,7 +11,12 @@ def spoken(response: str) -> str:
     return strip_thinking(response)
 
 
-def tagged(response: str) -> str | None:
-    """The content of the last pair of answer tags outside thinking, stripped; None when there is no pair."""
-    found = _ANSWER.findall(spoken(response))
+def tagged(response: str, tag: str = "answer") -> str | None:
+    """The content of the last pair of these tags outside thinking, stripped; None when there is no pair."""
+    found = _pair(tag).findall(spoken(response))
     return found[-1].strip() if found else None
+
+
+@cache
+def _pair(tag: str) -> re.Pattern[str]:
+    return re.compile(rf"<{tag}>((?:(?!<{tag}>).)*?)</{tag}>", re.DOTALL)

@@ -56,22 +56,23 @@ class Guard:
         """Why the run has to stop after this update; empty if it need not."""
         self.updates += 1
         self.steps += math.isfinite(observed.metrics.get("grad_norm", 0.0)) and any(s.speaks for s in observed.samples)
-        failed = [a for a in observed.attempts if not a.passed and a.parent is None]
+        tries = [attempt for attempt in observed.attempts if attempt.first]
+        failed = [attempt for attempt in tries if not attempt.passed]
         asked = self.journal.counts["reflect/invalid"] > 0 and bool(failed)
         unread = asked and not any(a.reflection and a.reflection.text for a in observed.attempts)
         mute = "reflection" if unread else observed.mute
         self.mute += bool(mute)
         losses = ", ".join(f"{events} x {name}" for name, events in self.journal.losses.items())
         step = self.journal.step
-        solved = bool(observed.attempts) and not failed and not observed.samples
+        solved = bool(tries) and not failed and not observed.samples
         none_needed = solved or observed.gathers
         if self.learns and losses and not none_needed and not any(_usable(sample) for sample in observed.samples):
             return self._say(f"update {step} has no sample to learn from ({losses})")
         if mute and self.mute == PATIENCE:
-            otherwise = "or use algorithm=sdpo" if mute == "reflection" else "or name an author who can"
+            otherwise = "use algorithm=sdpo" if mute == "reflection" else observed.otherwise
             return self._say(
                 f"{PATIENCE} updates had no usable {mute}, the last is {step} ({losses}): "
-                f"look at attempts/ for what the model wrote, {otherwise}"
+                f"look at attempts/ for what the model wrote, or {otherwise}"
             )
         mismatch = observed.metrics.get("mismatch_kl", 0.0)
         if self.max_mismatch is not None and mismatch > self.max_mismatch:

@@ -12,7 +12,7 @@ registers an entry point in the group `resd.envs`; or a path
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from resd.types import Messages, Problem, Verdict
+from resd.types import Messages, Problem, UserError, Verdict
 
 Split = Literal["train", "test"]
 
@@ -50,6 +50,41 @@ class Sequential(Protocol):
     """
 
     training_blocks: Sequence[tuple[str, int | None]]
+
+
+@runtime_checkable
+class Proposing(Protocol):
+    """A task that a model can propose problems for.
+
+    levels: how many degrees of difficulty can be asked for, from 0 on; 1 where they cannot be told apart
+    """
+
+    levels: int
+
+    def propose_prompt(self, seed: int, level: int) -> Messages:
+        """Asks for one problem of a level. What else is asked for follows from the seed."""
+        ...
+
+    def proposed(self, response: str, id: str) -> Problem:
+        """The problem that a response states, which `verify` can judge; those that are alike have one statement.
+
+        Raises ValueError, with a line that says why, where there is none. Called in the run's own process.
+        """
+        ...
+
+    def held_out(self, problem: Problem) -> bool:
+        """Whether a proposal is, or may become, a test problem."""
+        ...
+
+
+def proposing(task: Task, algorithm: str) -> Proposing:
+    """The task itself. Raises UserError, for what `algorithm` does, unless a model can propose problems for it."""
+    if not isinstance(task, Proposing):
+        raise UserError(
+            f"{algorithm} tries problems that the model proposes, and {type(task).__name__} cannot ask for any: write "
+            "task=countdown, or give the task what resd.task.Proposing has"
+        )
+    return task
 
 
 def scalar(given: Any) -> Any:

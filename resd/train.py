@@ -112,6 +112,7 @@ def train(config: Config, own: Task | None = None) -> Path:
 
     check_world(config)
     task, problems, test = load_task(config.task, config.verify, "train", "test", own=own)
+    config.algorithm.check_task(task)
     told = config.algorithm.check(problems)
     forgetting = config.forgetting
     second, exam = load_task(forgetting.task, config.verify, "test") if forgetting.every else (None, [])

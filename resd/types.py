@@ -44,7 +44,8 @@ class Verdict:
 
     `reward` is what training maximises, in [0, 1]; `passed` means every case passed; `feedback` is empty exactly when
     there is nothing to say (all passed); `answer` is the extracted answer or None; `error` is a short kind
-    (`no_answer`, `parse`, …) or None; `scores` are further numbers in [0, 1] that evaluation reports by name.
+    (`no_answer`, `parse`, …) or None; `scores` are further numbers in [0, 1] that evaluation reports by name;
+    `ballot` is what the answer counts as in a vote: None, as itself; empty, as nothing.
     """
 
     reward: float
@@ -55,6 +56,7 @@ class Verdict:
     answer: str | None = None
     error: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    ballot: str | None = None
 
     @property
     def case_fraction(self) -> float:
@@ -112,7 +114,8 @@ class Attempt:
     """One response to one problem, and everything that happened to it afterwards.
 
     `verdict` is None when verification itself failed, for the reason `lost`; such an attempt is counted and never
-    trained on. `parent` is the attempt this one follows from, if any; `sample` what the learner made of it. The `id` is
+    trained on. `parent` is the attempt this one follows from, if any; one that `proposes` gives a problem and answers
+    none; `sample` what the learner made of it. The `id` is
     UPDATE/PROBLEM/MEMBER, where `member` counts the attempts at one problem in one update. `prompt_text` and
     `teacher_prompt` are rendered chats, exactly what was tokenised.
     """
@@ -133,6 +136,7 @@ class Attempt:
     sample: "Sample | None" = None
     lost: str | None = None
     member: int = 0
+    proposes: bool = False
 
     @property
     def answer(self) -> tuple[Problem, str, bool]:
@@ -151,6 +155,11 @@ class Attempt:
     @property
     def passed(self) -> bool:
         return self.verdict is not None and self.verdict.passed
+
+    @property
+    def first(self) -> bool:
+        """Whether it tries a problem, and nothing but the proposal of the problem came before."""
+        return not self.proposes and (self.parent is None or self.parent.proposes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +221,7 @@ class Observation:
     """What an algorithm saw in one update: verified attempts, samples to learn from, and metrics.
 
     `stop` is a reason to end the run after this update, if there is one. `mute` names what was asked of a model and not
-    answered once in a usable way. `gathers`: nothing is to be learned from it yet.
+    answered once in a usable way, `otherwise` what to do about it. `gathers`: nothing is to be learned from it yet.
     """
 
     attempts: list[Attempt]
@@ -220,6 +229,7 @@ class Observation:
     metrics: Mapping[str, float] = field(default_factory=dict)
     stop: str = ""
     mute: str = ""
+    otherwise: str = "name an author who can"
     gathers: bool = False
 
 

@@ -159,14 +159,16 @@ class World:
         seed: int = 7,
         learner: Learner | None = None,
         told: Mapping[str, str] | None = None,
+        task: Any = None,
+        verifier: Any = None,
         author: Callable[[Speech], Author] | None = None,
         prompts: str = "compact",
         **changes: Any,
     ) -> None:
-        self.folder, self.chat, self.task = folder, chat, Words(told)
+        self.folder, self.chat, self.task = folder, chat, task or Words(told)
         self.engine = Engine(chat, dict(script))
         log, clock = Log(None, talks=False), Clock()
-        judge: Any = Judge()
+        judge = verifier or Judge()
         engine: Any = self.engine
         speech = Speech(chat, engine, judge, log, clock, seed)
         self.run = Recorded(

@@ -172,7 +172,7 @@ def test_feedback_says_what_is_wrong(answer: str, cases: int, feedback: str) -> 
 
 
 def test_a_right_answer_has_no_feedback_and_rewards_are_as_asked() -> None:
-    assert verdict("3*7*2", SIX) == Verdict(1.0, True, 3, 3, answer="3*7*2")
+    assert verdict("3*7*2", SIX) == Verdict(1.0, True, 3, 3, answer="3*7*2", ballot="(*2 *3 *7)")
     assert [verdict(text, SIX, reward="dense").reward for text in ("3 *", "42", "2+3+7", "7*(2*3)")] == [
         0,
         1 / 3,

@@ -100,7 +100,7 @@ def test_every_algorithm_is_described_and_its_commands_are_valid() -> None:
     lines = re.findall(r"^python -m resd.train (.*)$", page, re.MULTILINE)
     for file in (ROOT / "conf/algorithm").glob("*.yaml"):
         assert re.search(rf"^\|.*`{file.stem}`", page, re.MULTILINE), file.stem
-    assert len(lines) == 12
+    assert len(lines) == 15
     for line in lines:
         load(*line.split())
     for target in re.findall(r"\]\((?!http)([^)#]+)", page):

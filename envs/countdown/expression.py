@@ -99,6 +99,23 @@ def signs(tree: Tree) -> Iterator[str]:
         yield from signs(tree.right)
 
 
+def normal(tree: Tree) -> str:
+    """One text for all trees that differ in order and parentheses alone."""
+    if isinstance(tree, Number):
+        return str(tree.value)
+    chain = "+-" if tree.sign in "+-" else "*/"
+    return f"({' '.join(chain[turned] + member for turned, member in sorted(_members(tree, chain)))})"
+
+
+def _members(tree: Tree, chain: str, turned: bool = False) -> Iterator[tuple[bool, str]]:
+    """What is added or multiplied in a chain of such signs; `turned`: subtracted, or divided by."""
+    if isinstance(tree, Operation) and tree.sign in chain:
+        yield from _members(tree.left, chain, turned)
+        yield from _members(tree.right, chain, turned != (tree.sign == chain[1]))
+    else:
+        yield turned, normal(tree)
+
+
 class _Reader:
     """Reads from left to right; `depth` counts the parentheses that are open."""
 

@@ -19,8 +19,19 @@ from random import Random
 from typing import Literal, get_args
 
 from resd.envs.answers import tagged
+from resd.envs.countdown import propose
 from resd.envs.countdown.draw import HIGHEST, Instance, Sizes
-from resd.envs.countdown.expression import MAX_CHARS, DividesByZero, Tree, Unreadable, evaluate, leaves, parse, signs
+from resd.envs.countdown.expression import (
+    MAX_CHARS,
+    DividesByZero,
+    Tree,
+    Unreadable,
+    evaluate,
+    leaves,
+    normal,
+    parse,
+    signs,
+)
 from resd.envs.options import choice, whole
 from resd.task import Split
 from resd.types import Messages, Problem, UserError, Verdict
@@ -47,7 +58,7 @@ _COMPACT = "{statement}\n<answer>the expression</answer>"
 
 
 class Countdown:
-    """Implements `resd.task.Task`. Raises UserError for an option that cannot be used.
+    """Implements `resd.task.Task` and `Proposing`. Raises UserError for an option that cannot be used.
 
     fewest, most: numbers of an instance, 2 to 8; sizes take turns
     largest: a number is from 1 to this
@@ -96,6 +107,7 @@ class Countdown:
         self.operators = "".join(sign for sign in OPERATORS if sign in operators)
         self.sizes = Sizes(largest, low, high, self.operators)
         self.counts = range(fewest, most + 1)
+        self.levels = len(self.counts)
         self.wanted: dict[Split, int] = {"train": train, "test": test}
         self.use_all, self.seed, self.prompt_kind, self.feedback, self.reward = use_all, seed, prompt, feedback, reward
 
@@ -109,7 +121,7 @@ class Countdown:
         while len(found) < wanted:
             drawn = self.sizes.draw(self.counts[len(found) % len(self.counts)], random)
             if drawn is not None and drawn.split == split and drawn.key not in found:
-                yield self._problem(split, len(found), drawn)
+                yield self._problem(f"countdown-{split}-{len(found)}", drawn)
                 found.add(drawn.key)
                 missed = 0
             elif (missed := missed + 1) == _MISSED:
@@ -119,12 +131,12 @@ class Countdown:
                     f"{self.sizes.largest} and targets from {self.sizes.low} to {self.sizes.high}; {fewer}"
                 )
 
-    def _problem(self, split: Split, index: int, instance: Instance) -> Problem:
+    def _problem(self, id: str, instance: Instance) -> Problem:
         shown = ", ".join(map(str, instance.numbers))
         statement = f"Make {instance.target} from the numbers {shown}."
-        told = f"<answer>{instance.expression}</answer>"
+        told = f"<answer>{instance.expression}</answer>" if instance.expression else ""
         family = f"{len(instance.numbers)} numbers"
-        return Problem(f"countdown-{split}-{index}", statement, family, [instance] * CASES, told)
+        return Problem(id, statement, family, [instance] * CASES, told)
 
     def prompt(self, problem: Problem) -> Messages:
         """The numbers and the target, with the rules unless it is `compact`."""
@@ -139,17 +151,30 @@ class Countdown:
         )
         return [{"role": "user", "content": asked}]
 
+    def propose_prompt(self, seed: int, level: int) -> Messages:
+        """Asks for a problem; a level is one more number."""
+        compact = self.prompt_kind == "compact"
+        return [{"role": "user", "content": propose.asked(self.sizes, self.counts[level], self.use_all, compact)}]
+
+    def proposed(self, response: str, id: str) -> Problem:
+        """See `Proposing`. It need not have a solution, which is for the solvers to find out."""
+        return self._problem(id, propose.read(response, self.sizes, self.counts))
+
+    def held_out(self, problem: Problem) -> bool:
+        """Whether its numbers and target are on the side of the tests."""
+        return bool(problem.cases[0].split == "test")
+
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """Judges one response, whatever it is, in bounded time."""
         answer = tagged(response)
         if answer is None:
             cut = "The response was cut off at its maximum length; be briefer."
             asked = "No answer was found: give the expression between <answer> and </answer>."
-            return self._failed(0, [cut if truncated else asked], None, "truncated" if truncated else "no_answer")
+            return self._failed(0, [cut if truncated else asked], None, "truncated" if truncated else "no_answer", "")
         try:
             tree = parse(answer)
         except Unreadable as mistake:
-            return self._failed(0, [str(mistake)], answer, mistake.kind)
+            return self._failed(0, [str(mistake)], answer, mistake.kind, "")
         complaints, error = list(self._misused(tree, problem.cases[0])), None
         cases, target = CASES - 1 - bool(complaints), problem.cases[0].target
         try:
@@ -160,8 +185,8 @@ class Countdown:
             complaints.append(f"The expression divides by zero at offset {mistake.offset}.")
             error = "division_by_zero"
         if complaints:
-            return self._failed(cases, complaints, answer, error)
-        return Verdict(1.0, True, CASES, CASES, answer=answer)
+            return self._failed(cases, complaints, answer, error, normal(tree))
+        return Verdict(1.0, True, CASES, CASES, answer=answer, ballot=normal(tree))
 
     def self_test(self) -> None:
         """Raises UserError unless solutions pass, and neither the target itself, nor what cannot be read, nor less."""
@@ -183,10 +208,11 @@ class Countdown:
                 if self.verify(problem, wrong).passed:
                     raise UserError(f"the judge of countdown passes {wrong!r:.80} for {problem.statement!r}")
 
-    def _failed(self, cases: int, complaints: list[str], answer: str | None, error: str | None) -> Verdict:
+    def _failed(self, cases: int, complaints: list[str], answer: str | None, error: str | None, ballot: str) -> Verdict:
         feedback = "The answer is wrong." if self.feedback == "bit" else "\n".join(complaints)
         reward = cases / CASES if self.reward == "dense" else 0.0
-        return Verdict(reward, False, cases, CASES, feedback, answer and answer[:MAX_CHARS], error)
+        told = answer and answer[:MAX_CHARS]
+        return Verdict(reward, False, cases, CASES, feedback, told, error, ballot=ballot)
 
     def _misused(self, tree: Tree, instance: Instance) -> Iterator[str]:
         """What an expression uses and must not, and the other way round."""

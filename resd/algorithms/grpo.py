@@ -19,7 +19,7 @@ def compared(field: str, what: str = "rollouts of one prompt") -> Any:
     def enough(cls: type[AlgorithmSettings], group: int) -> int:
         if group < 2:
             name = cls.model_fields["name"].annotation
-            raise ValueError(f"{get_args(name)[0]} compares {what}: write algorithm.group=2 or more")
+            raise ValueError(f"{get_args(name)[0]} compares {what}: write algorithm.{field}=2 or more")
         return group
 
     return field_validator(field)(classmethod(enough))

@@ -11,9 +11,14 @@ learns the task's own solutions (`Problem.privileged`) as repairs of the same wi
 
     python -m resd.train task=manufactoria algorithm=self_mined_pairs algorithm.library=RULES inner_updates=1
 
-Differs from the source: problems are the task's and not the model's own; pairs are found before anything is learned,
-once. Not covered: problems that the model makes, harder or easier ones, mining again with what was learned (begin a run
-from its checkpoint).
+With `problems=own` the model proposes the problems that it tries, as many as the batch has, for a task that can read
+them (`resd.task.Proposing`) and judges the answers. They begin easy, and the next ones are harder or easier when more
+or less than a `band` of the first attempts passed.
+
+Differs from the source: problems are the task's unless they shall be the model's own, and those have no solution that
+comes with them; one level for all of them moves, where the source has a problem made harder or easier; pairs are found
+before anything is learned, once. Not covered: proposed tests, mining again with what was learned (begin a run from its
+checkpoint).
 """
 
 import random
@@ -26,13 +31,16 @@ from pydantic import Field, NonNegativeInt, model_validator
 from resd import seeds
 from resd.algorithms import base
 from resd.algorithms.grpo import grouped, mixed_share
+from resd.context.difficulty import Difficulty
 from resd.context.library import given, told
 from resd.context.pairs import Control, Pair, Pairs, altered, portion
 from resd.context.spans import last_block, tokens_in
-from resd.settings import AlgorithmSettings, Positive, SamplingSettings, TeacherPromptSettings
+from resd.settings import AlgorithmSettings, Fraction, Positive, SamplingSettings, TeacherPromptSettings
+from resd.task import Task, proposing
 from resd.types import Attempt, Messages, Observation, Problem, Sample, UserError, Verdict
 
 if TYPE_CHECKING:
+    from resd.observe.proposals import Proposals
     from resd.observe.run import Run
 
 
@@ -40,6 +48,10 @@ class Settings(AlgorithmSettings):
     """Cross entropy on a model's own repairs."""
 
     name: Literal["self_mined_pairs"]
+    problems: Literal["task", "own"]
+    """what is tried: the task's training problems, or as many that the model proposes"""
+    band: tuple[Fraction, Fraction]
+    """shares of first attempts that pass, between which problems of its own stay as hard as they are"""
     mine: Positive
     """updates that try problems and learn nothing; later ones learn"""
     repairs: NonNegativeInt
@@ -62,6 +74,7 @@ class Settings(AlgorithmSettings):
     """tokens of the fixed side that count: all, or the inside of its last code fence"""
     library: str | None
     """rules in sight while mining and in evaluations: a playbook.jsonl, or a text file of one a line; null: none"""
+    proposing: SamplingSettings
     repairing: SamplingSettings
 
     @property
@@ -72,7 +85,15 @@ class Settings(AlgorithmSettings):
     def _findable(self) -> "Settings":
         if self.group + self.repairs < 2 and self.pairs != "external":
             raise ValueError("one attempt is no pair: write algorithm.group=2 or more, or algorithm.repairs=1")
+        if self.pairs == "external" and self.problems == "own":
+            raise ValueError("a model's own problems have no solutions: leave algorithm.pairs=external out")
+        if self.band[0] > self.band[1]:
+            raise ValueError(f"algorithm.band={list(self.band)} is upside down: write the lower share first")
         return self
+
+    def check_task(self, task: Task) -> None:
+        if self.problems == "own":
+            proposing(task, "algorithm.problems=own")
 
     def check(self, problems: Sequence[Problem]) -> str:
         given(self.library)
@@ -91,18 +112,45 @@ class Algorithm(base.Algorithm[Settings]):
         parts |= {"previous_trial": True, "feedback": settings.feedback, "max_tokens": settings.repairing.max_prompt}
         self.hindsight = run.hindsight(TeacherPromptSettings(**parts))
         self.problems = {problem.id: problem for problem in run.task.problems("train")}
+        self.proposed: dict[str, str] = {}  # what was said to propose a problem, by the problem's id
+        self.difficulty = Difficulty(getattr(run.task, "levels", 1), *settings.band)
 
     def prompt(self, problem: Problem) -> Messages:
         return told(self.run.task.prompt, self.library, "template", self.run.prompts)(problem)
 
     def observe(self, problems: Sequence[Problem]) -> Observation:
         mines = self.run.step <= self.settings.mine
-        attempts = self.tried(problems) if mines else []
+        own = self.propose(len(problems)) if mines and self.settings.problems == "own" else None
+        attempts = self.tried([*own.problems.values()] if own else problems) if mines else []
         metrics: dict[str, float] = {"pairs/new": self.mine(attempts)}
         metrics |= {"pairs/size": len(self.pairs), "pairs/right": len(self.right)}
-        if attempts:
-            metrics["pairs/mixed"] = mixed_share([attempt for attempt in attempts if attempt.parent is None])
-        return Observation(attempts, [] if mines else self.samples(), metrics, self._poor(), gathers=mines)
+        first = [attempt for attempt in attempts if attempt.first]
+        if first:
+            metrics["pairs/mixed"] = mixed_share(first)
+        if own and first:
+            metrics["difficulty/level"] = self.difficulty.level
+            self.difficulty.note(sum(attempt.passed for attempt in first) / len(first))
+        return Observation(
+            [*(own.said if own else ()), *attempts],
+            [] if mines else self.samples(),
+            metrics,
+            self._poor(),
+            mute="proposal" if own and not own.readable else "",
+            otherwise="mine the task's own: algorithm.problems=task",
+            gathers=mines,
+        )
+
+    def propose(self, count: int) -> "Proposals":
+        """So many problems of the model's own, less those that cannot be tried, or have been."""
+        own = self.run.propose(self.settings.proposing, count, 1, self.difficulty.level)
+        known = {self.problems[id].statement for id in self.proposed}
+        repeated = [id for id, problem in own.problems.items() if problem.statement in known]
+        self.run.journal.count("propose/duplicate", len(repeated))
+        own.problems = {id: problem for id, problem in own.problems.items() if id not in repeated}
+        for proposal in own.said:
+            if problem := own.problems.get(proposal.id):
+                self.problems[problem.id], self.proposed[problem.id] = problem, proposal.response
+        return own
 
     def tried(self, problems: Sequence[Problem]) -> list[Attempt]:
         """Verified attempts at each problem, and at the repair of those that nothing solved."""
@@ -160,11 +208,21 @@ class Algorithm(base.Algorithm[Settings]):
         return self.run.judge(attempts)
 
     def state(self) -> dict[str, Any]:
-        return {"pairs": self.pairs.state_dict(), "right": self.right.state_dict()}
+        return {
+            "pairs": self.pairs.state_dict(),
+            "right": self.right.state_dict(),
+            "proposed": self.proposed,
+            "difficulty": self.difficulty.state_dict(),
+        }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self.pairs.load_state_dict(state["pairs"])
         self.right.load_state_dict(state["right"])
+        if own := state.get("proposed"):  # younger than some checkpoints
+            task = proposing(self.run.task, "algorithm.problems=own")
+            self.proposed = dict(own)
+            self.problems |= {id: task.proposed(said, id) for id, said in own.items()}
+            self.difficulty.load_state_dict(state["difficulty"])
 
     def _poor(self) -> str:
         found, settings = len(self.pairs), self.settings

@@ -78,7 +78,7 @@ class Algorithm(base.Algorithm[Settings]):
     def observe(self, problems: Sequence[Problem]) -> Observation:
         when, switched = self.settings.when, self.switched
         observed = (self.then if switched else self.first).observe(problems)
-        attempts = [attempt for attempt in observed.attempts if attempt.parent is None]
+        attempts = [attempt for attempt in observed.attempts if attempt.first]
         passed = sum(attempt.passed for attempt in attempts) / max(1, len(attempts))
         mixed = mixed_share(attempts)
         if attempts:

@@ -19,7 +19,7 @@ def style(attempts: Sequence[Attempt], markers: Sequence[str]) -> dict[str, floa
     The latter is where in a response its answer stands first, from 0 to 1, on average. What there is nothing to say
     about is missing.
     """
-    told = [attempt for attempt in attempts if attempt.parent is None and attempt.verdict is not None]
+    told = [attempt for attempt in attempts if attempt.first and attempt.verdict is not None]
     if not markers:
         told = []
     groups = {

@@ -10,6 +10,7 @@ tasks the same is said of each part (`part/NAME/…`).
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from resd.context.votes import elected
 from resd.observe.speech import Speech
 from resd.settings import EvaluationSettings, SamplingSettings
 from resd.types import Attempt, Messages, Problem
@@ -83,14 +84,11 @@ def voted(attempts: Sequence[Attempt], samples: int) -> dict[str, float]:
     What a model is worth to somebody without a judge; `best@n` is what a judge would choose. Where verdicts name no
     answers there is nothing to count.
     """
-    by_problem: dict[str, dict[str, list[bool]]] = {attempt.problem.id: {} for attempt in attempts}
+    by_problem: dict[str, list[Attempt]] = {}
     for attempt in attempts:
-        if attempt.verdict is not None and attempt.verdict.answer is not None:
-            by_problem[attempt.problem.id].setdefault(attempt.verdict.answer, []).append(attempt.passed)
-    if not any(by_problem.values()):
-        return {}
-    chosen = [max(answers.values(), key=len)[0] for answers in by_problem.values() if answers]
-    return {f"eval/per_task/vote@{samples}": sum(chosen) / len(by_problem)}
+        by_problem.setdefault(attempt.problem.id, []).append(attempt)
+    chosen = [winners[0].passed for winners in map(elected, by_problem.values()) if winners]
+    return {f"eval/per_task/vote@{samples}": sum(chosen) / len(by_problem)} if chosen else {}
 
 
 def scores(attempts: Sequence[Attempt]) -> dict[str, dict[str, list[float]]]:

@@ -18,6 +18,7 @@ from resd.model.remote import RemoteTeacher
 from resd.model.shard import full_tensors
 from resd.observe.hindsight import Hindsight, prompts
 from resd.observe.pipeline import Pipeline
+from resd.observe.proposals import Proposals, propose
 from resd.observe.speech import Speech
 from resd.observe.writer import Author, Writer
 from resd.report import perf
@@ -97,6 +98,10 @@ class Run:
             with self.clock("verify"):
                 self.speech.verify(answered)
         return self._kept(drafts, answered)
+
+    def propose(self, sampling: SamplingSettings, prompts: int, each: int, level: int | None = None) -> Proposals:
+        """See `resd.observe.proposals`; for a task that is `Proposing`."""
+        return propose(self, sampling, prompts, each, level)
 
     def speak(self, drafts: Sequence[Attempt], sampling: SamplingSettings, phase: str) -> list[Attempt]:
         """The drafts answered within the limits of `sampling`, in order; the others are counted as `phase`/too_long."""
@@ -262,7 +267,7 @@ def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:
     `response/entropy` is estimated from the sampled tokens, nats a token; `response/end_logprob` is the mean
     log-probability of the tokens that ended a turn. Either is missing where there was none.
     """
-    attempts = [attempt for attempt in attempts if attempt.parent is None]
+    attempts = [attempt for attempt in attempts if attempt.first]
     if not attempts:
         return {}
     count = len(attempts)

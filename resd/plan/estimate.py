@@ -208,4 +208,5 @@ def _forward(shape: Shape, teacher: Shape, config: Config) -> dict[str, int]:
 
 def _samples(config: Config, ranks: int) -> int:
     """Samples of an update on one process."""
-    return -(-config.batch_size * config.algorithm.group // ranks)
+    algorithm = config.algorithm
+    return -(-config.batch_size * max(algorithm.group, algorithm.rollouts) // ranks)

@@ -19,6 +19,7 @@ _WRITTEN: Mapping[str, tuple[str, str, str]] = {
     "summarise": ("summaries", "summaries", "summaries that say nothing"),
     "compare": ("comparison", "comparisons", "unusable comparisons or rules of them"),
     "decide": ("decision", "decisions", "unusable decisions or changes of them"),
+    "propose": ("proposal", "proposals", "proposals that cannot be read"),
     "consolidate": ("consolidation", "consolidations", "unusable lists of changes or parts of them"),
 }
 LOSSES: Mapping[str, str] = {
@@ -31,6 +32,8 @@ LOSSES: Mapping[str, str] = {
     "retry/truncated": "prompts for a retry shortened to fit",
     "repair/too_long": "failures without a repair, whose prompt does not fit",
     "pairs/too_long": "pairs beyond model.max_prompt, not learned",
+    "propose/duplicate": "proposals that repeat another, not tried",
+    "propose/held_out": "proposals that are test problems, left out",
     "update/not_finite": "optimizer steps skipped for a gradient that is not finite",
     "library/refused_unknown": "changes of rules that are not there, not made",
     "library/refused_cap": "changes beyond algorithm.cap, not made",

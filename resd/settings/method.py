@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from resd.settings.base import Fraction, Positive, Section, Url, shipped
+from resd.task import Task
 from resd.types import Problem
 
 
@@ -118,6 +119,12 @@ class AlgorithmSettings(Section):
         Raises UserError if there is nothing to learn from them.
         """
         return " ".join(value.check(problems) for _, value in self if isinstance(value, AlgorithmSettings)).strip()
+
+    def check_task(self, task: Task) -> None:
+        """Raises UserError if the task lacks what is asked of it; called with `check`."""
+        for _, value in self:
+            if isinstance(value, AlgorithmSettings):
+                value.check_task(task)
 
 
 class TeacherPromptSettings(Section):

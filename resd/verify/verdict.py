@@ -22,7 +22,7 @@ def checked(given: object) -> Verdict:
         _require(isinstance(count, int) and count >= 0, name, count, "a whole number from 0")
     _require(right <= total, "cases_passed", right, f"at most cases_total, {total}")
     _require(isinstance(given.feedback, str), "feedback", given.feedback, 'a text ("" if there is nothing to say)')
-    for name in ("answer", "error"):
+    for name in ("answer", "error", "ballot"):
         text = getattr(given, name)
         _require(text is None or isinstance(text, str), name, text, "a text or None")
     _require(hasattr(given.scores, "items"), "scores", given.scores, "a mapping of names to numbers")
@@ -39,6 +39,7 @@ def checked(given: object) -> Verdict:
         None if given.answer is None else readable(given.answer),
         None if given.error is None else readable(given.error),
         scores,
+        None if given.ballot is None else readable(given.ballot),
     )
 
 
