@@ -30,6 +30,7 @@ from resd.context.library import given, told
 from resd.context.pairs import Control, Pair, Pairs, altered, portion
 from resd.context.spans import last_block, tokens_in
 from resd.settings import AlgorithmSettings, Positive, SamplingSettings, TeacherPromptSettings
+from resd.task import follows
 from resd.types import Attempt, Messages, Observation, Problem, Sample, UserError, Verdict
 
 if TYPE_CHECKING:
@@ -84,6 +85,11 @@ class Settings(AlgorithmSettings):
 class Algorithm(base.Algorithm[Settings]):
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
+        if follows(run.task):
+            raise UserError(
+                "algorithm=self_mined_pairs learns whole responses, and this task answers in between: choose another "
+                "task or algorithm"
+            )
         self.library = given(settings.library)
         self.pairs = Pairs(settings.per_problem, settings.most)
         self.right = Pairs(1, settings.most)

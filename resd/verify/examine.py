@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 import cloudpickle
 
-from resd.task import Task
-from resd.types import Lost, Problem, UserError
+from resd.task import Task, follows
+from resd.types import Lost, Problem, Turn, UserError
 from resd.verify.pool import cannot_start, outcome, pickled
 from resd.verify.worker import START_SECONDS, Gone, Worker
 
+WHO = {"verify": "verifier", "follow": "environment"}
 SELF_TEST = 10  # deadlines of an answer, since it judges several
 
 
@@ -34,15 +35,19 @@ def examine(task: Task, problems: Sequence[Problem], timeout: float) -> str | No
         if "lost" in tested:
             raise UserError(f"the self-test of {name} fails: {tested['lost']}")
         for problem, answer in zip(problems[:1], answers, strict=False):
-            try:
-                said = outcome(worker.ask("verify", answer, timeout))
-            except Gone as gone:
-                said = Lost(gone.reason)
-            if isinstance(said, Lost):
-                raise UserError(
-                    f"the verifier of {name} fails on an empty response to problem {problem.id!r}, which a model may "
-                    f"well give: {said.reason}"
-                )
+            asked = {"verify": answer}
+            if follows(task):
+                asked["follow"] = cloudpickle.dumps((problem, [Turn("")]))
+            for kind, data in asked.items():
+                try:
+                    said = outcome(worker.ask(kind, data, timeout))
+                except Gone as gone:
+                    said = Lost(gone.reason)
+                if isinstance(said, Lost):
+                    raise UserError(
+                        f"the {WHO[kind]} of {name} fails on an empty response to problem {problem.id!r}, which a "
+                        f"model may well give: {said.reason}"
+                    )
         return tested.get("told")
     finally:
         worker.end()
