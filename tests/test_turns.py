@@ -244,6 +244,15 @@ def test_a_task_is_examined_with_an_empty_reply() -> None:
         examine(Odd(), Odd().problems("train"), 20)
 
 
+def test_an_environment_that_draws_is_refused_at_the_start() -> None:
+    class Draws(Clues):
+        def follow(self, problem: Problem, replies: Sequence[str]) -> Messages:
+            return super().follow(problem, [*replies[:-1], "differ"])
+
+    with pytest.raises(UserError, match="may depend on the problem and the replies alone"):
+        examine(Draws(), Draws().problems("train"), 20)
+
+
 def test_evaluations_hold_conversations_too(tmp_path: Path, chat: Chat) -> None:
     made = world(tmp_path, chat, "sdpo", {**SCRIPT, "three": "none"})
     settings = EvaluationSettings(every=0, before=True, samples=2, temperature=0.5, top_p=1.0, limit=None)
