@@ -204,6 +204,16 @@ def test_an_environment_that_fails_loses_one_sample(tmp_path: Path, chat: Chat) 
     assert made.metrics["interactions"] == 2
 
 
+def test_a_role_that_the_template_does_not_know_loses_the_attempt(tmp_path: Path, tiny_model: Path) -> None:
+    """Also one in which the environment did not speak when the template was tried."""
+    own = Chat(model_settings(str(tiny_model)))
+    own.tokenizer.chat_template = tiny.TEMPLATE.replace("{{ m['content'] }}", "{{ m['content'] if m.role != 'tool' }}")
+    made = world(tmp_path, own, "sdpo", {"one": "ask", "two": "right"}, Clues(role="tool"))
+    made.run.speech.chat.check_turns([Clues().prompt(Clues().problem("one"))], ["user"])
+    assert [attempt.problem.id for attempt in made.update("one", "two")] == ["two"]
+    assert made.metrics["follow/lost"] == 1
+
+
 def test_workers_answer_and_are_replaced() -> None:
     """Also what is no message, hangs or dies is lost alone, with its reason; so is what is not said again."""
     verifier = Verifier(Clues(), workers=2, timeout=3.0)

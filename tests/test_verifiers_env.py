@@ -21,7 +21,7 @@ from resd.envs.divided import sides
 from resd.envs.verifiers import Verifiers, environment, find
 from resd.envs.verifiers.classic import Calls
 from resd.task import Task, follows
-from resd.types import Lost, Turn, UserError
+from resd.types import Lost, UserError
 from resd.verify import Verifier, examine
 
 try:
@@ -278,23 +278,13 @@ def test_a_game_of_several_turns_is_replayed() -> None:
 
 @needs_classic
 def test_games_that_cannot_be_replayed_are_refused_or_lost() -> None:
-    for kind, reason in (
-        ("draws", "may depend on the problem and the replies alone"),
-        ("breaks", "the board is gone"),
-        ("rewrites", "changes what was said before"),
-    ):
+    draws = of("vf_classic", "draws")
+    with pytest.raises(UserError, match="may depend on the problem and the replies alone"):
+        examine(draws, draws.problems("train"), 30)
+    for kind, reason in (("breaks", "the board is gone"), ("rewrites", "changes what was said before")):
         game = of("vf_classic", kind)
-        problems = game.problems("train")
-        with pytest.raises(UserError, match=reason):
-            examine(game, problems, 30)
-        verifier = Verifier(game, workers=1, timeout=30)
-        try:
-            turns = [Turn("stone", [{"role": "user", "content": "1 letters are right."}]), Turn("enots")]
-            [said] = dict(verifier.follow([(problems[0], turns)])).values()
-        finally:
-            verifier.close()
-        assert isinstance(said, Lost)
-        assert reason in said.reason
+        with pytest.raises(Exception, match=reason):
+            game.follow(game.problems("train")[0], ["stone", "enots"])
 
 
 @needs_classic

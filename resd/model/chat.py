@@ -47,6 +47,7 @@ class Chat:
         beginnings = "".join({re.escape(text[0]) for text in self.controls})
         self._control = re.compile(f"(?=[{beginnings}])(?:{'|'.join(longest_first)})" if longest_first else "(?!)")
         self._twins: dict[str, Tokenizer] = {}
+        self.answered_by: set[str] = set()  # roles that `check_turns` has found to be in order
         self.thinking_opened = self.render([{"role": "user", "content": ""}]).rstrip().endswith(OPEN)
 
     def _end_of_turn(self) -> list[int]:
@@ -146,6 +147,7 @@ class Chat:
                     self._refuse_turns(role)
             if self.rows is not None and (highest := max(self.between(heard))) >= self.rows:
                 self._refuse(highest)
+            self.answered_by.add(role)
 
     def _refuse_turns(self, role: str) -> NoReturn:
         raise UserError(

@@ -119,6 +119,7 @@ class Speech:
         if isinstance(said, Lost) or not said:
             return False
         try:
+            self.chat.check_turns([attempt.prompt], {each["role"] for each in said} - self.chat.answered_by)
             ids = self.chat.between(said)
         except UserError as error:
             attempt.lost = str(error)
