@@ -284,7 +284,7 @@ def test_games_that_cannot_be_replayed_are_refused_or_lost() -> None:
     for kind, reason in (("breaks", "the board is gone"), ("rewrites", "changes what was said before")):
         game = of("vf_classic", kind)
         with pytest.raises(Exception, match=reason):
-            game.follow(game.problems("train")[0], ["stone", "enots"])
+            game.follow(game.problems("train")[0], ["stone"])
 
 
 @needs_classic
