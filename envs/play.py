@@ -5,7 +5,8 @@
     python -m resd.envs.play task=package.module:MyTask
 
 Shows the prompt, reads an answer of any number of lines up to a line with a single dot or the end of the input, judges
-it as a model's whole response is judged, shows score and feedback, and asks again until the answer is right or empty.
+it as a model's whole response is judged, shows score and feedback, and asks again until the answer is right or empty. A
+task that answers in between is given one reply after another.
 `problem` is a number from 1 or an id, `split` is test unless you say train; everything else goes to the task, over what
 conf/task/ says. Nothing is trained, nothing is kept, and a verifier that hangs is not stopped.
 """
@@ -20,7 +21,7 @@ import yaml
 
 import resd
 from resd import envs
-from resd.task import Split, Task
+from resd.task import Following, Split, Task, follows
 from resd.types import Problem, UserError, Verdict
 
 CONF = Path(resd.__file__).parent / "conf" / "task"
@@ -57,7 +58,10 @@ def play(task: Task, problem: Problem, source: TextIO) -> None:
         if not answer.strip():
             return
         try:
-            verdict = task.verify(problem, answer)
+            if follows(task):
+                verdict = task.verify(problem, converse(task, problem, answer, source))
+            else:
+                verdict = task.verify(problem, answer)
         except Exception as error:  # the same loses a sample of a training run
             print(f"\n--- attempt {attempt} is lost: the verifier raised {type(error).__name__}: {error}")
             continue
@@ -66,6 +70,17 @@ def play(task: Task, problem: Problem, source: TextIO) -> None:
             print(verdict.feedback)
         if verdict.passed:
             return
+
+
+def converse(task: Following, problem: Problem, reply: str, source: TextIO) -> list[str]:
+    """The replies of an attempt at a task that answers; an empty one ends it."""
+    replies = [reply]
+    while replies[-1].strip() and (heard := task.follow(problem, list(replies))):
+        for message in heard:
+            print(f"\n--- {message['role']}\n{message['content']}")
+        print("\n--- your reply, then a line with a single dot (nothing: leave it at that)", flush=True)
+        replies.append(read(source))
+    return replies if replies[-1].strip() else replies[:-1]
 
 
 def read(source: TextIO) -> str:

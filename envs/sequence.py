@@ -13,7 +13,8 @@ A part's problems have its name before their id, and as `Problem.part`; asking a
 in the order of the parts, `rounds` times over. A block has `updates` updates; without them it is a pass over the
 part's training problems, of which `problems` takes the first so many.
 
-Not covered: a word of its own for what each part wants to hear (`noun`); parts that are sequences.
+Not covered: a word of its own for what each part wants to hear (`noun`); parts that are sequences, or
+that answer.
 """
 
 import difflib
@@ -24,7 +25,7 @@ from typing import Any
 
 from resd import envs
 from resd.envs.options import whole
-from resd.task import SelfTesting, Sequential, Split, Task
+from resd.task import SelfTesting, Sequential, Split, Task, follows
 from resd.types import Messages, Problem, UserError, Verdict
 
 MOST = 1_000_000
@@ -110,6 +111,8 @@ def _task(name: Any, told: Any) -> Task:
         raise UserError(f"parts.{name}: {error}") from None
     if isinstance(task, Sequential):
         raise UserError(f"parts.{name} is a sequence itself: name its parts here")
+    if follows(task):
+        raise UserError(f"parts.{name} answers, and a sequence has tasks of one response alone: train it by itself")
     return task
 
 

@@ -38,7 +38,7 @@ from resd.settings import (
     OptimizerSettings,
     Positive,
     RemoteSettings,
-    SamplingSettings,
+    RolloutSettings,
     Section,
     StyleSettings,
     TaskSettings,
@@ -120,7 +120,7 @@ class Config(Section):
     model: ModelSettings
     engine: EngineSettings
     hardware: HardwareSettings
-    rollout: SamplingSettings
+    rollout: RolloutSettings
     loss: LossSettings
     optimizer: OptimizerSettings
     evaluation: EvaluationSettings

@@ -185,6 +185,7 @@ def _judged(
             files.cut(out / "metrics.jsonl", -1)
         with evaluation_session(settings, task, out) as run:
             ask = telling(task.prompt, prompts=run.prompts) if telling else task.prompt
+            run.speech.check_turns(problems, ask)
             metrics, attempts = evaluate(run.speech, problems, settings.evaluation, run.sampling, ask)
             run.finish(attempts, {})
             run.speech.log.metrics(0, "eval", metrics)

@@ -37,11 +37,13 @@ class Guard:
     def check_prompts(
         self, run: Run, problems: Sequence[Problem], test: Sequence[Problem], prompt: Callable[[Problem], Messages]
     ) -> None:
-        """Raises UserError if the chat template cannot render the prompts, or no problem fits `rollout.max_prompt`."""
+        """Raises UserError if the chat template cannot render the prompts, or cannot go on where the task answers, or
+        if no problem fits `rollout.max_prompt`."""
         prompts = [prompt(problem) for problem in (*problems, *test)]
         for messages in prompts:
             split_problem(messages)
         run.speech.chat.check(prompts)
+        run.speech.check_turns(problems, prompt)
         shortest = math.inf
         for problem in problems:
             shortest = min(shortest, len(run.speech.draft(problem, prompt(problem), "").prompt_ids))

@@ -50,7 +50,9 @@ def evaluation_session(settings: Config, task: Task, out: Path | None) -> Iterat
         yield Run(
             task=task,
             model=settings.model,
-            speech=Speech(chat, build_engine(settings, chat), verifier, log, clock, settings.seed),
+            speech=Speech(
+                chat, build_engine(settings, chat), verifier, log, clock, settings.seed, settings.rollout.max_turns
+            ),
             journal=Journal(log),
             learner=None,
             clock=clock,

@@ -107,7 +107,7 @@ class Session:
         verifier = Verifier(task, settings.verify.workers, settings.verify.timeout)
         self.opened.callback(verifier.close)
         engine = services.build_engine(settings, chat, student)
-        speech = Speech(chat, engine, verifier, self.log, self.clock, settings.seed)
+        speech = Speech(chat, engine, verifier, self.log, self.clock, settings.seed, settings.rollout.max_turns)
         self.run = Run(
             task=task,
             model=settings.model,

@@ -1,8 +1,9 @@
 """The protocol a task implements, three methods (design section 3). Layer 0: no torch, no engine.
 
 A task may also have `self_test()`, which raises UserError when its judge fails a known-good answer or passes a
-known-bad one; a run calls it before a model is read. Both it and `verify` are called in another process, with a
-deadline, so that the task and its problems must be what cloudpickle can send: no open files, no locks.
+known-bad one; a run calls it before a model is read. It, `verify` and the `follow` of a task that answers are called
+in another process, with a deadline, so that the task and its problems must be what cloudpickle can send: no open
+files, no locks.
 
 A task is one file in `envs/` with a `load(**options)` function and one file in `conf/task/`; or any package that
 registers an entry point in the group `resd.envs`; or a path
@@ -10,7 +11,7 @@ registers an entry point in the group `resd.envs`; or a path
 """
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
 
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -39,6 +40,24 @@ class SelfTesting(Protocol):
     """A task that can test its own judge. A text that it returns is shown when a run starts."""
 
     def self_test(self) -> str | None: ...
+
+
+class Following(Task, Protocol):
+    """A task that answers: an attempt at it has several turns.
+
+    `follow` gives what the environment says after these replies, messages of the role user or tool, none when it is
+    over. It is a function of problem and replies alone, of which it is asked in any process and more than once: no
+    process holds a conversation. `verify` gets the list of replies in the place of the response.
+    """
+
+    def follow(self, problem: Problem, replies: Sequence[str]) -> Messages: ...
+
+    def verify(self, problem: Problem, response: Sequence[str], truncated: bool = False) -> Verdict: ...
+
+
+def follows(task: Task) -> TypeGuard[Following]:
+    """Whether it answers; a `follow` that is None is none."""
+    return callable(getattr(task, "follow", None))
 
 
 @runtime_checkable

@@ -7,10 +7,13 @@ support, `V` vocabulary, `D` hidden.
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, field, replace
+from itertools import compress
+from typing import Any, Literal, Protocol, TypeVar
 
 from resd.thinking import OPEN
+
+T = TypeVar("T")
 
 Messages = Sequence[Mapping[str, str]]
 Tag = Literal["helpful", "harmful", "neutral"]
@@ -109,15 +112,27 @@ class Reflection:
     repaired: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A reply to an environment, and what that said to it: nothing where the attempt ends."""
+
+    reply: str
+    heard: Messages = ()
+
+
 @dataclass(slots=True)
 class Attempt:
     """One response to one problem, and everything that happened to it afterwards.
 
-    `verdict` is None when verification itself failed, for the reason `lost`; such an attempt is counted and never
-    trained on. `parent` is the attempt this one follows from, if any; one that `proposes` gives a problem and answers
-    none; `sample` what the learner made of it. The `id` is
-    UPDATE/PROBLEM/MEMBER, where `member` counts the attempts at one problem in one update. `prompt_text` and
-    `teacher_prompt` are rendered chats, exactly what was tokenised.
+    At a task that answers (`resd.task.Following`) the response has `turns`: `response_ids` then reach from the first
+    reply to the end of the last, `mask` is false at what the environment said, where log-probabilities are 0, and
+    `response` is the transcript (`resd.turns`). Otherwise there are no turns, and no mask.
+
+    `verdict` is None when verification itself failed, or the environment, for the reason `lost`; such an attempt is
+    counted and never trained on. `parent` is the attempt this one follows from, if any; one that `proposes` gives a
+    problem and answers none; `sample` is what the learner made of it. The `id` is UPDATE/PROBLEM/MEMBER, where `member`
+    counts the attempts at one problem in one update. `prompt_text` and `teacher_prompt` are rendered chats, exactly
+    what was tokenised.
     """
 
     id: str
@@ -137,16 +152,34 @@ class Attempt:
     lost: str | None = None
     member: int = 0
     proposes: bool = False
+    turns: list[Turn] = field(default_factory=list)
+    mask: list[bool] | None = None
 
     @property
-    def answer(self) -> tuple[Problem, str, bool]:
-        """What a judge gets: problem, response, and whether it was cut off.
+    def answer(self) -> tuple[Problem, str | Sequence[Turn], bool]:
+        """What a judge gets: problem, response or turns, and whether it was cut off.
 
-        Where the chat template itself begins the thinking, the response begins with it again: otherwise thinking that
-        never ended would pass for what was said.
+        Where the chat template itself begins the thinking, a reply begins with it again: otherwise thinking that never
+        ended would pass for what was said.
         """
-        opened = OPEN if self.prompt_text.rstrip().endswith(OPEN) else ""
-        return self.problem, opened + self.response, self.truncated
+        turns = [replace(turn, reply=self.opened + turn.reply) for turn in self.turns]
+        return self.problem, turns or self.opened + self.response, self.truncated
+
+    @property
+    def opened(self) -> str:
+        """The tag with which the chat template itself begins the thinking, if it does."""
+        return OPEN if self.prompt_text.rstrip().endswith(OPEN) else ""
+
+    def own(self, values: Sequence[T]) -> list[T]:
+        """Of a value for each token of the response those at tokens that the student wrote."""
+        return list(values if self.mask is None else compress(values, self.mask))
+
+    def as_sample(self, **ingredients: Any) -> "Sample":
+        """The response as a learner eats it; `ingredients` are fields of `Sample`."""
+        logprobs: Sequence[float] = self.logprobs
+        if self.mask is not None:
+            logprobs = [p if own else float("nan") for p, own in zip(self.logprobs, self.mask, strict=True)]
+        return Sample(self.prompt_ids, self.response_ids, logprobs, mask=self.mask, **ingredients)
 
     def judge(self, said: Verdict | Lost) -> None:
         """Take down what came of verification."""
@@ -183,10 +216,11 @@ class Sample:
     * cross entropy, when it has neither and nobody sampled it: a demonstration.
 
     `advantage` and `pull` are one number, or one a token. `sampled_logprobs` are the engine's, None where the response
-    is somebody else's (its importance weight is 1); `old_logprobs` the trainer's before the first of several optimizer
-    steps. `mask` says which tokens count, also in the normaliser; None means all. The learner leaves `token_loss`, the
-    divergence at each response token in nats before any weight; None without a teacher. `told` is the answer of a
-    teacher that is not here; the learner's own reads `teacher_prompt_ids`.
+    is somebody else's (its importance weight is 1); NaN at a token that an environment said, which no statistic counts.
+    `old_logprobs` are the trainer's before the first of several optimizer steps. `mask` says which tokens count, also
+    in the normaliser; None means all. The learner leaves `token_loss`, the divergence at each response token in nats
+    before any weight; None without a teacher. `told` is the answer of a teacher that is not here; the learner's own
+    reads `teacher_prompt_ids`.
     """
 
     prompt_ids: Sequence[int]

@@ -90,6 +90,8 @@ class Engine:
 class Judge:
     """`right…` passes, `half…` earns half, `lost…` has no verdict; everything else fails. In this process."""
 
+    follows = False
+
     def __init__(self) -> None:
         self.done: list[tuple[int, Verdict | None]] = []
 
@@ -159,18 +161,19 @@ class World:
         seed: int = 7,
         learner: Learner | None = None,
         told: Mapping[str, str] | None = None,
-        task: Any = None,
-        verifier: Any = None,
         author: Callable[[Speech], Author] | None = None,
         prompts: str = "compact",
+        task: Any = None,
+        judge: Any = None,
+        max_turns: int = 16,
         **changes: Any,
     ) -> None:
         self.folder, self.chat, self.task = folder, chat, task or Words(told)
         self.engine = Engine(chat, dict(script))
         log, clock = Log(None, talks=False), Clock()
-        judge = verifier or Judge()
+        judge = judge or Judge()
         engine: Any = self.engine
-        speech = Speech(chat, engine, judge, log, clock, seed)
+        speech = Speech(chat, engine, judge, log, clock, seed, max_turns)
         self.run = Recorded(
             task=self.task,
             model=model_settings("unread", prompts=prompts),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import tiny
-from scripted import CUT, LOGPROB, SAMPLING, Line, World, model_settings, prompt, said
+from scripted import CUT, LOGPROB, SAMPLING, Judge, Line, World, model_settings, prompt, said
 
 from resd.model.chat import Chat
 
@@ -427,9 +427,17 @@ def test_thinking_is_asked_for_and_never_shown(thinking: Chat, tmp_path: Path) -
         assert world.counters() == {A_RULE: (helpful, 0)}
 
 
+class Lenient(Judge):
+    """Reads thoughts, too."""
+
+    def submit(self, index: int, answer: tuple[Problem, str, bool]) -> None:
+        problem, response, truncated = answer
+        super().submit(index, (problem, response.removeprefix("<think>"), truncated))
+
+
 def test_a_success_that_never_left_its_thinking_is_no_solution(thinking: Chat, tmp_path: Path) -> None:
     script: dict[str, Line] = {"one": ["right but only thought", "x</think>wrong"]}
-    world = World(tmp_path, thinking, "resd", script)
+    world = World(tmp_path, thinking, "resd", script, judge=Lenient())
     [attempt] = world.update("one")
     assert attempt.passed
     assert world.teacher(attempt) is None

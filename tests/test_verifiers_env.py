@@ -20,7 +20,7 @@ from resd import envs
 from resd.envs.divided import sides
 from resd.envs.verifiers import Verifiers, environment, find
 from resd.envs.verifiers.classic import Calls
-from resd.task import Task
+from resd.task import Task, follows
 from resd.types import Lost, UserError
 from resd.verify import Verifier, examine
 
@@ -236,8 +236,7 @@ def test_thinking_is_apart_or_inline(env: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("turns", "it is a Game of several turns"),
-        ("tools", "it is a ToolEnv of several turns"),
+        ("tools", "it offers tools"),
         ("judge", "asks a judge"),
         ("compares", "rewards responses in comparison"),
         ("no_rows", "cannot be made with args=.*ConnectionError: the data set cannot be reached"),
@@ -249,6 +248,43 @@ def test_thinking_is_apart_or_inline(env: str) -> None:
 def test_what_the_older_interface_cannot_be_used_for(kind: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         of("vf_classic", kind).problems("train")
+
+
+@needs_classic
+def test_a_game_of_several_turns_is_replayed() -> None:
+    """Every turn begins it anew, so that it can be asked in any process and in any order."""
+    game = pickle.loads(pickle.dumps(of("vf_classic", "turns", metrics=["patient"])))
+    assert follows(game)
+    assert not follows(of("vf_classic"))
+    problem = game.problems("train")[0]
+    right = problem.privileged
+    assert right == "enots"
+    for replies, heard in (
+        (["stone"], "1 letters are right."),
+        (["stone", "enot"], "4 letters are right."),
+        (["<think>enots</think>stone"], "1 letters are right."),
+        ([""], "0 letters are right."),
+        (["stone", "enot", "enots"], ""),
+        (["enots"], ""),
+    ):
+        said = [{"role": "user", "content": heard}] if heard else []
+        assert list(game.follow(problem, replies)) == said, replies
+    for replies, passed in ((["stone", right], True), (["stone"], False), ([right], True), (["a", "b", "c"], False)):
+        verdict = game.verify(problem, replies)
+        assert (verdict.passed, verdict.reward, verdict.answer) == (passed, float(passed), replies[-1])
+        assert verdict.scores["patient"] == pytest.approx(len(replies) / 3)
+    assert game.verify(problem, ["stone", "eno"], truncated=True).error == "truncated"
+
+
+@needs_classic
+def test_games_that_cannot_be_replayed_are_refused_or_lost() -> None:
+    draws = of("vf_classic", "draws")
+    with pytest.raises(UserError, match="may depend on the problem and the replies alone"):
+        examine(draws, draws.problems("train"), 30)
+    for kind, reason in (("breaks", "the board is gone"), ("rewrites", "changes what was said before")):
+        game = of("vf_classic", kind)
+        with pytest.raises(Exception, match=reason):
+            game.follow(game.problems("train")[0], ["stone"])
 
 
 @needs_classic

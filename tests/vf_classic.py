@@ -62,13 +62,41 @@ def load_environment(kind="plain", splits=("train", "test"), weights=(1.0, 0.5, 
         info = "{" if kind == "info" else '{"tool_defs": [{"name": "look"}]}'
         given["dataset"] = given["dataset"].map(lambda row: {"info": info})
     options = {"rubric": vf.Rubric([right, short, third], list(weights)), "system_prompt": "One word.", **given}
-    if kind == "turns":
+    if kind in ("turns", "draws", "rewrites", "breaks"):
 
         class Game(vf.MultiTurnEnv):
-            async def env_response(self, messages, state, **_):
-                return []
+            """Three guesses at a word."""
 
-        return Game(**options)
+            async def setup_state(self, state):
+                state["guesses"] = []
+
+            @vf.stop
+            async def solved(self, state):
+                return state["answer"] in state["guesses"]
+
+            async def get_prompt_messages(self, state):
+                messages = await super().get_prompt_messages(state)
+                return messages[:1] + messages[-1:] if kind == "rewrites" else messages
+
+            async def env_response(self, messages, state, **_):
+                if kind == "breaks":
+                    raise vf.Error("the board is gone")
+                said = messages[-1].content
+                state["guesses"].append(said)
+                right = sum(a == b for a, b in zip(said, state["answer"], strict=False))
+                drawn = f" {time.monotonic()}" if kind == "draws" else ""
+                told = [{"role": "user", "content": f"{right} letters are right.{drawn}"}]
+                if await self.solved(state):
+                    state["final_env_response"] = told
+                return told
+
+        def guessed(state) -> float:
+            return float(state["answer"] in (turn["completion"][0].content for turn in state["trajectory"]))
+
+        def patient(state) -> float:
+            return len(state["trajectory"]) / 3
+
+        return Game(max_turns=3, **options | {"rubric": vf.Rubric([guessed, patient], [1.0, 0.0])})
     if kind == "tools":
         return vf.ToolEnv(tools=[rows], **options)
     if kind == "judge":

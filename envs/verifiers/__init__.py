@@ -1,4 +1,4 @@
-"""Environments written for the package `verifiers`, as tasks of one turn. See `task`."""
+"""Environments written for the package `verifiers`, as tasks. See `task`."""
 
 from resd.envs.verifiers.task import Verifiers
 

@@ -1,22 +1,24 @@
-"""Environments of the older interface: `load_environment` gives a `SingleTurnEnv` with data sets and a `Rubric`.
+"""Environments of the older interface: `load_environment` gives a `MultiTurnEnv` with data sets and a `Rubric`.
 
 A response is judged by the environment's own rollout, in which a stand-in for a model gives it, and by its own
-`score_rollout`; so what it puts into its state is there. A Rubric turns an error of a reward function into 0, which a
-student would learn from: here functions are wrapped, and such an error is raised. One of a mere metric (weight 0)
-leaves the metric out. A function that gives a mapping gives a metric for each of its keys.
+`score_rollout`; so what it puts into its state is there. Of several turns the stand-in gives one reply after another,
+and the rollout ends at the first request that has none: it is replayed from its beginning for every turn. A Rubric
+turns an error of a reward function into 0, which a student would learn from: here functions are wrapped, and such an
+error is raised. One of a mere metric (weight 0) leaves the metric out. A function that gives a mapping gives a metric
+for each of its keys.
 """
 
 import inspect
 import json
 import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
 from resd.envs.verifiers.environment import Loop, Reply, Row, Scored, plain, reason, refuse, solution
 from resd.task import Split
-from resd.types import UserError
+from resd.types import Messages, UserError
 
 _OWN = {"num_turns"}  # a metric of the library, always 1 here
 _JUDGES = {"judge", "judge_client"}  # what a JudgeRubric offers its functions
@@ -28,6 +30,7 @@ class Classic:
     def __init__(self, env: str, made: Any) -> None:
         self.env, self.made, self.run = env, made, Loop()
         self._refuse()
+        self.several = getattr(made, "max_turns", 1) != 1
         self.calls = Calls()
         self.weights: dict[str, float] = {}
         for rubric in _rubrics(made.rubric):
@@ -37,7 +40,8 @@ class Classic:
                 if name not in _OWN:
                     self.weights[name] = self.weights.get(name, 0.0) + float(weight)
         made.get_model_response = self._answer
-        self.reply = Reply("")
+        self.replies: Sequence[Reply] = ()
+        self.requests: list[list[Any]] = []  # messages of each that a rollout made
 
     def rows(self, split: Split, most: int | None) -> list[Row] | None:
         """Those of `dataset` for training and of `eval_dataset` for testing."""
@@ -50,13 +54,21 @@ class Classic:
             return None
         return [self._row(number, dict(row)) for number, row in enumerate(built, 1)]
 
-    def score(self, data: dict[str, Any], reply: Reply) -> Scored:
+    def follow(self, data: dict[str, Any], *replies: Reply) -> Messages:
+        """What it asks next, after what it asked before and the last reply. Raises UserError if it changes those."""
+        self.run(self._played(data, replies))
+        if len(self.requests) <= len(replies):
+            return []
+        *_, before, now = self.requests
+        if now[: len(before)] != before or [each.role for each in now[len(before) :]][:1] != ["assistant"]:
+            raise UserError(f"env={self.env} changes what was said before, but an attempt goes on where it is")
+        heard = now[len(before) + 1 :]
+        return plain(heard, f"env={self.env}") if heard else []
+
+    def score(self, data: dict[str, Any], *replies: Reply) -> Scored:
         """What the rubric gives. Raises what a reward function of some weight raises."""
         self.calls.begin()
-        self.reply = reply
-        state = self.run(self._judged(data))
-        if state.get("error") is not None:
-            raise state["error"]
+        state = self.run(self._judged(data, replies))
         if self.calls.failed is not None:
             raise self.calls.failed
         given = {name: value for name, value in (state.get("metrics") or {}).items() if name not in _OWN}
@@ -71,9 +83,9 @@ class Classic:
         made, problem = self.made, ""
         if not isinstance(made, verifiers.Environment):
             raise UserError(f"env={self.env}: load_environment gave {made!r:.60}, which is no Environment")
-        if not isinstance(made, verifiers.SingleTurnEnv) or getattr(made, "max_turns", 1) != 1:
-            problem = f"it is a {type(made).__name__} of several turns"
-        elif made.tool_defs:
+        if not isinstance(made, verifiers.MultiTurnEnv):
+            problem = f"it is a {type(made).__name__}, which has no turns"
+        elif made.tool_defs or isinstance(made, verifiers.ToolEnv):
             problem = "it offers tools"
         elif made.rubric.has_group_rewards or made.rubric.has_advantages:
             problem = "it rewards responses in comparison with others"
@@ -88,22 +100,37 @@ class Classic:
         family = row["task"] if isinstance(row.get("task"), str) else ""
         return Row(number, plain(row.get("prompt"), place), row, family, solution(row.get("answer")))
 
-    async def _judged(self, row: dict[str, Any]) -> Any:
+    async def _played(self, row: dict[str, Any], replies: Sequence[Reply]) -> Any:
+        """The state after a rollout with these replies. Raises what the environment raises."""
+        self.replies, self.requests = replies, []
         # a prompt that is one text is read by the library as no chat at all
         asked = row | {"prompt": plain(row.get("prompt"), f"env={self.env}")}
         state = await self.made.rollout(asked, _nobody(), "student", {})
+        if state.get("error") is not None:
+            raise state["error"]
+        if state.get("timed_out"):
+            raise UserError(f"env={self.env} took longer than it gives itself")
+        return state
+
+    async def _judged(self, row: dict[str, Any], replies: Sequence[Reply]) -> Any:
+        state = await self._played(row, replies)
         await self.made.rubric.score_rollout(state)
         await self.made.rubric.cleanup(state)
         return state
 
-    async def _answer(self, *_: Any, **__: Any) -> Any:
+    async def _answer(self, state: Any, messages: Any, *_: Any, **__: Any) -> Any:
+        from verifiers import OverlongPromptError
         from verifiers.types import Response, ResponseMessage
 
+        self.requests.append(list(messages))
+        if len(self.requests) > len(self.replies):
+            raise OverlongPromptError("there is no further reply")  # with which the library ends a rollout in order
+        reply = self.replies[len(self.requests) - 1]
         message = ResponseMessage(
-            content=self.reply.content,
-            reasoning_content=self.reply.thinking,
-            finish_reason="length" if self.reply.truncated else "stop",
-            is_truncated=self.reply.truncated,
+            content=reply.content,
+            reasoning_content=reply.thinking,
+            finish_reason="length" if reply.truncated else "stop",
+            is_truncated=reply.truncated,
         )
         return Response(id="student", created=0, model="student", message=message)
 

@@ -56,7 +56,9 @@ class Scored:
 
 
 class Environment(Protocol):
-    """`weights` are those of its reward functions by name."""
+    """`weights` are those of its reward functions by name; `several` says that it answers, turn by turn."""
+
+    several: bool
 
     @property
     def weights(self) -> Mapping[str, float]: ...
@@ -64,7 +66,10 @@ class Environment(Protocol):
     def rows(self, split: Split, most: int | None) -> list[Row] | None:
         """The rows of a split, None where it has no such split; `most` of them where they have no end."""
 
-    def score(self, data: dict[str, Any], reply: Reply) -> Scored:
+    def follow(self, data: dict[str, Any], *replies: Reply) -> Messages:
+        """What it says after these replies; nothing when it is over. Raises what it raises."""
+
+    def score(self, data: dict[str, Any], *replies: Reply) -> Scored:
         """Raises what a reward function raises."""
 
 

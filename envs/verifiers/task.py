@@ -1,4 +1,4 @@
-"""Environments that people already have: packages for `verifiers`, of its older and its newer interface, in one turn.
+"""Environments that people already have: packages for `verifiers`, of its older and its newer interface.
 
     pip install verifiers==0.3.1 sophistry-bench-sprint
     python -m resd.train task=verifiers task.options.env=sophistry_bench_sprint
@@ -15,17 +15,18 @@ function and metric by name, and the text that the environment leaves as `feedba
 its trace), if it does. Reward functions are scores of the verdict as `reward/NAME` where there are several, and so are
 the metrics that `metrics` names: evaluations show shares, which not every metric is.
 
-A function that raises, hangs or gives no finite number loses the response. Environments are refused that take several
-turns, offer tools, compare responses with each other, or ask a judge or a machine; what cannot be known from outside,
-such as a function that calls a server, shows when a response is judged, an empty one before work starts.
+A function that raises, hangs or gives no finite number loses the response. Environments are refused that offer tools,
+compare responses with each other, ask a judge or a machine, or draw without a seed between turns; what cannot be known
+from outside, such as a function that calls a server, shows when a response is judged, an empty one before work starts.
 
 Functions run in a worker process with a deadline, which is no sandbox. Each worker loads the environment again. Not
-covered: several turns, tools, images, `EnvGroup`, and limits and samplings that an environment sets for its model.
+covered: several turns of the newer interface, tools, images, `EnvGroup`, and limits and samplings that an environment
+sets for its model.
 """
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from resd.envs.divided import share, sides
@@ -96,10 +97,21 @@ class Verifiers:
         """The environment's messages."""
         return problem.cases[0][1]
 
-    def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
+    @property
+    def follow(self) -> Callable[[Problem, Sequence[str]], Messages] | None:
+        """What an environment of several turns says after these replies; None for one of a single turn."""
+        return self._follow if self.environments["train"].several else None
+
+    def _follow(self, problem: Problem, replies: Sequence[str]) -> Messages:
+        judge, _, data = problem.cases[0]
+        return self.environments[judge].follow(data, *(self._reply(reply, False) for reply in replies))
+
+    def verify(self, problem: Problem, response: str | Sequence[str], truncated: bool = False) -> Verdict:
         """What the rubric gives. Raises what a reward function raises, and UserError if one gives no finite number."""
         judge, _, data = problem.cases[0]
-        scored = self.environments[judge].score(data, self._reply(response, truncated))
+        *before, last = [response] if isinstance(response, str) else response
+        said = [*(self._reply(reply, False) for reply in before), self._reply(last, truncated)]
+        scored = self.environments[judge].score(data, *said)
         if not math.isfinite(scored.total):
             raise UserError(f"the rubric of {self.env} gave a total of {scored.total}, which is not finite")
         passed = scored.total >= self.pass_at or math.isclose(scored.total, self.pass_at, abs_tol=1e-9)
@@ -109,7 +121,7 @@ class Verifiers:
             cases_passed=int(passed),
             cases_total=1,
             feedback="" if passed else self._feedback(scored),
-            answer=response,
+            answer=last,
             error="truncated" if truncated and not passed else None,
             scores=self._scores(scored),
         )

@@ -13,7 +13,7 @@ from typing import Any
 
 from resd.envs.verifiers.environment import Loop, Reply, Row, Scored, exported, plain, reason, refuse, solution
 from resd.task import Split
-from resd.types import UserError
+from resd.types import Messages, UserError
 
 
 class Taskset:
@@ -21,6 +21,8 @@ class Taskset:
 
     A taskset has no splits: all its rows are for training, unless `task.options.test_args` makes another of them.
     """
+
+    several = False
 
     def __init__(self, env: str, module: ModuleType, args: Mapping[str, Any]) -> None:
         from pydantic import ValidationError
@@ -58,8 +60,13 @@ class Taskset:
         except Exception as error:
             raise UserError(f"env={self.env}: its tasks cannot be loaded: {reason(error)}") from None
 
-    def score(self, data: dict[str, Any], reply: Reply) -> Scored:
+    def follow(self, data: dict[str, Any], *replies: Reply) -> Messages:
+        """Nothing."""
+        return []
+
+    def score(self, data: dict[str, Any], *replies: Reply) -> Scored:
         """What `Task.score` records. Raises what a reward method raises."""
+        (reply,) = replies
         task = self.kind(self.kind.data_type().model_validate(data), self.taskset.config.task)
         trace = _trace(task, plain_prompt(task.data, self.env), reply)
         self.run(task.score(trace))

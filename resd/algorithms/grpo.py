@@ -10,7 +10,7 @@ from pydantic import ValidationInfo, field_validator
 
 from resd.algorithms import base
 from resd.settings import AlgorithmSettings, PolicyGradientSettings
-from resd.types import Attempt, Observation, Problem, Sample
+from resd.types import Attempt, Observation, Problem
 
 
 def compared(field: str, what: str = "rollouts of one prompt") -> Any:
@@ -57,11 +57,7 @@ class Algorithm(base.Algorithm[Settings]):
     def observe(self, problems: Sequence[Problem]) -> Observation:
         attempts = self.run.rollout(problems, self.settings.group, prompt=self.prompt)
         advantages = by_group(attempts, self.settings.normalise_std)
-        samples = [
-            Sample(a.prompt_ids, a.response_ids, a.logprobs, advantage=advantages[a.id])
-            for a in attempts
-            if a.id in advantages
-        ]
+        samples = [a.as_sample(advantage=advantages[a.id]) for a in attempts if a.id in advantages]
         return Observation(attempts, samples)
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from resd.algorithms import base
 from resd.settings import AlgorithmSettings, ObjectiveSettings, PolicyGradientSettings, TeacherSettings
-from resd.types import Observation, Problem, Sample
+from resd.types import Observation, Problem
 
 
 class Settings(AlgorithmSettings):
@@ -38,7 +38,7 @@ class Settings(AlgorithmSettings):
 class Algorithm(base.Algorithm[Settings]):
     def observe(self, problems: Sequence[Problem]) -> Observation:
         attempts = self.run.rollout(problems, self.settings.group, prompt=self.prompt)
-        samples = [Sample(a.prompt_ids, a.response_ids, a.logprobs) for a in attempts]
+        samples = [attempt.as_sample() for attempt in attempts]
         if self.settings.signal == "divergence":
             for sample in samples:
                 sample.teacher_prompt_ids = sample.prompt_ids

@@ -78,7 +78,8 @@ class Algorithm(base.Algorithm[Settings]):
         samples = self.hindsight.told(attempts, [self._text(attempt.problem) for attempt in attempts], slot)
         if self.settings.first is not None:
             for sample in samples:
-                sample.mask = [t < self.settings.first for t in range(len(sample.response_ids))]
+                own = sample.mask or [True] * len(sample.response_ids)
+                sample.mask = [counts and t < self.settings.first for t, counts in enumerate(own)]
         return Observation(attempts, samples)
 
     def _text(self, problem: Problem) -> str:

@@ -163,7 +163,7 @@ class Algorithm(base.Algorithm[Settings]):
                 run.journal.count("retry/truncated", composed.truncated > 0)
                 ids = [f"{attempt.id}/retry/{number}" for number in range(times)]
                 drafts += [run.speech.draft(attempt.problem, composed.messages, id, attempt) for id in ids]
-        return run.judge(run.speak(drafts, self.settings.retrying, "retry"))
+        return run.judge(run.speak(drafts, self.settings.retrying, "retry", to_task=True))
 
     def reward(self, reflections: Sequence[Attempt], retries: Sequence[Attempt]) -> list[Attempt]:
         """The reflections that can be rewarded: each has the verdict on its retry."""
@@ -183,9 +183,7 @@ class Algorithm(base.Algorithm[Settings]):
         return replace(attempt, prompt=self.run.task.prompt(attempt.problem), verdict=verdict)
 
     def _sample(self, attempt: Attempt, advantage: float) -> Sample:
-        sample = attempt.sample = Sample(
-            attempt.prompt_ids, attempt.response_ids, attempt.logprobs, advantage=advantage
-        )
+        sample = attempt.sample = attempt.as_sample(advantage=advantage)
         if self.settings.kl:
             sample.teacher_prompt_ids, sample.pull = attempt.prompt_ids, self.settings.kl
             attempt.teacher_prompt = attempt.prompt_text

@@ -36,7 +36,7 @@ from resd.context.library import given, told
 from resd.context.pairs import Control, Pair, Pairs, altered, portion
 from resd.context.spans import last_block, tokens_in
 from resd.settings import AlgorithmSettings, Fraction, Positive, SamplingSettings, TeacherPromptSettings
-from resd.task import Task, proposing
+from resd.task import Task, follows, proposing
 from resd.types import Attempt, Messages, Observation, Problem, Sample, UserError, Verdict
 
 if TYPE_CHECKING:
@@ -94,6 +94,11 @@ class Settings(AlgorithmSettings):
     def check_task(self, task: Task) -> None:
         if self.problems == "own":
             proposing(task, "algorithm.problems=own")
+        if follows(task):
+            raise UserError(
+                "algorithm=self_mined_pairs learns whole responses, and this task answers in between: choose another "
+                "task or algorithm"
+            )
 
     def check(self, problems: Sequence[Problem]) -> str:
         given(self.library)

@@ -26,7 +26,7 @@ from resd.algorithms.grpo import by_group, compared, grouped
 from resd.context.votes import elected
 from resd.settings import AlgorithmSettings, PolicyGradientSettings, Positive, SamplingSettings
 from resd.task import Task, proposing
-from resd.types import Attempt, Observation, Problem, Sample, Verdict
+from resd.types import Attempt, Observation, Problem, Verdict
 
 
 class Settings(AlgorithmSettings):
@@ -78,9 +78,7 @@ class Algorithm(base.Algorithm[Settings]):
         attempts = [*proposals.said, *answers]
         for attempt in attempts:
             if attempt.id in advantages:
-                attempt.sample = Sample(
-                    attempt.prompt_ids, attempt.response_ids, attempt.logprobs, advantage=advantages[attempt.id]
-                )
+                attempt.sample = attempt.as_sample(advantage=advantages[attempt.id])
 
         metrics = _election(groups)
         if judged:

@@ -194,7 +194,7 @@ class Algorithm(base.Algorithm[Settings]):
         """What the problems kept apart earn with these rules in sight, by problem."""
         run = self.run
         drafts = run.speech.drafts(self.apart, 1, self._told(rules))
-        judged = run.judge(run.speak(drafts, run.sampling, "gate"))
+        judged = run.judge(run.speak(drafts, run.sampling, "gate", to_task=True))
         return {attempt.problem.id: attempt.verdict.reward for attempt in judged if attempt.verdict}
 
     def _telling(self, group: Sequence[Attempt]) -> bool:

@@ -12,6 +12,7 @@ from resd.context.parts import Change, Stage
 from resd.context.render import Prompts
 from resd.context.shorten import BEGINNING, END, ENTRIES, Budget, Part, Slots
 from resd.thinking import strip_thinking
+from resd.turns import spoken
 from resd.types import Attempt, Generate, Problem, Question
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ class Contrast:
         slots = {
             attempt.id: {
                 "problem": self.asked(attempt.problem),
-                "response": strip_thinking(attempt.response, opened),
+                "response": spoken(attempt, opened),
                 "outcome": _outcome(attempt),
                 "feedback": attempt.verdict.feedback if attempt.verdict else "",
             }

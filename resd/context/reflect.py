@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from resd.context.parts import Role, TagsRead
 from resd.context.playbook import Playbook
 from resd.context.render import Prompts, earlier_turns, split_problem
-from resd.context.shorten import BEGINNING, END, ENTRIES, Budget, Slots
-from resd.thinking import strip_thinking
+from resd.context.shorten import BEGINNING, BOTH_ENDS, END, ENTRIES, Budget, Slots
+from resd.turns import spoken
 from resd.types import Attempt, Generate, Question, Reflection, Tag
 
-# In order of loss; an answer stands at the end of a response.
+# In order of loss; an answer stands at the end of a response, the plan of one of several turns at its beginning.
 _LOSS = {"response": END, "playbook": ENTRIES, "feedback": BEGINNING}
+_LOSS_OF_TURNS = {**_LOSS, "response": BOTH_ENDS}
 
 
 class Reflector:
@@ -52,7 +53,7 @@ class Reflector:
 
         slots, truncated = (
             {
-                "response": strip_thinking(attempt.response, self.prompts.format.thinking_opened),
+                "response": spoken(attempt, self.prompts.format.thinking_opened),
                 "playbook": playbook.render(self.prompts.style),
                 "feedback": attempt.verdict.feedback if attempt.verdict and not attempt.passed else "",
             },
@@ -61,7 +62,9 @@ class Reflector:
         role: Role = "tag" if attempt.passed else "reflect"
         if self.budget:
             taken = self.prompts.taken(role, self.budget.count)
-            slots, truncated = self.budget.fit(slots, _LOSS, render, taken)
+            slots, truncated = self.budget.fit(
+                slots, _LOSS_OF_TURNS if len(attempt.turns) > 1 else _LOSS, render, taken
+            )
         return self.prompts.question(role, attempt.id, render(slots), truncated > 0)
 
 

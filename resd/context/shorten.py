@@ -18,11 +18,14 @@ Slots = dict[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How a part is cut into pieces, and what its first, or last, `n` pieces make; none make nothing."""
+    """How a part is cut into pieces, and what its first, or last, `n` pieces make; none make nothing.
+
+    `crop` is what may be kept of a text that is far too long, in so many characters.
+    """
 
     split: Callable[[str], list[str]]
     keep: Callable[[Sequence[str], int], str]
-    from_end: bool = False
+    crop: Callable[[str, int], str] = lambda text, size: text[:size]
 
 
 def _pieces(text: str) -> list[str]:
@@ -46,6 +49,14 @@ def _last(pieces: Sequence[str], count: int) -> str:
     return f"{CUT_MARK}{chr(10) if whole_line else ' '}{''.join(pieces[-count:])}"
 
 
+def _ends(pieces: Sequence[str], count: int) -> str:
+    """The first half of them and the last one."""
+    if count < 2:
+        return _last(pieces, count)
+    first = "".join(pieces[: count // 2]).rstrip()
+    return f"{first}\n{_last(pieces, count - count // 2)}"
+
+
 def _first_entries(lines: Sequence[str], count: int) -> str:
     kept = list(lines[:count])
     while kept and (not kept[-1] or kept[-1].startswith("#")):  # a heading without entries
@@ -54,7 +65,8 @@ def _first_entries(lines: Sequence[str], count: int) -> str:
 
 
 BEGINNING = Part(_pieces, _first)
-END = Part(_pieces, _last, from_end=True)
+END = Part(_pieces, _last, lambda text, size: text[-size:])
+BOTH_ENDS = Part(_pieces, _ends, lambda text, size: text[: size // 2] + text[-(size - size // 2) :])
 ENTRIES = Part(str.splitlines, _first_entries)
 ALL_OR_NOTHING = Part(lambda text: [text], lambda pieces, count: "")
 
@@ -102,7 +114,7 @@ class Budget:
         """A piece of the text that alone exceeds the room, if the whole does."""
         size = _TOKEN * max(room, 1)
         while size < len(text):
-            piece = text[-size:] if part.from_end else text[:size]
+            piece = part.crop(text, size)
             if self.count(piece) > room:
                 return piece
             size *= 2

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
 from resd.context.spans import Span, tokens_in
+from resd.turns import own_words
 from resd.types import Attempt, Sample
 
 
@@ -27,7 +28,7 @@ def style(attempts: Sequence[Attempt], markers: Sequence[str]) -> dict[str, floa
         "style/markers/passed": [attempt for attempt in told if attempt.passed],
         "style/markers/failed": [attempt for attempt in told if not attempt.passed],
     }
-    found = {name: _rate((attempt.response for attempt in group), markers) for name, group in groups.items() if group}
+    found = {name: _rate(map(own_words, group), markers) for name, group in groups.items() if group}
     places = [place for attempt in told if (place := _committed(attempt)) is not None]
     return found | ({"style/committed": sum(places) / len(places)} if places else {})
 
@@ -59,8 +60,9 @@ def _rate(texts: Iterable[str], markers: Sequence[str]) -> float:
 
 def _committed(attempt: Attempt) -> float | None:
     answer = attempt.verdict.answer if attempt.verdict else None
-    place = attempt.response.find(answer) if answer else -1
-    return None if place < 0 else place / max(1, len(attempt.response) - len(answer or ""))
+    words = own_words(attempt)
+    place = words.find(answer) if answer else -1
+    return None if place < 0 else place / max(1, len(words) - len(answer or ""))
 
 
 @cache

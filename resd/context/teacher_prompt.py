@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resd.context.render import Prompts, split_problem
-from resd.context.shorten import ALL_OR_NOTHING, BEGINNING, END, ENTRIES, Budget
-from resd.thinking import strip_thinking
+from resd.context.shorten import ALL_OR_NOTHING, BEGINNING, BOTH_ENDS, END, ENTRIES, Budget
+from resd.turns import spoken
 from resd.types import Attempt, Messages
 
 
@@ -53,6 +53,7 @@ _LOSS = {
     "demonstration": ALL_OR_NOTHING,
     "hint": ALL_OR_NOTHING,
 }
+_LOSS_OF_TURNS = {**_LOSS, "previous_trial": BOTH_ENDS}
 
 
 class TeacherPrompt:
@@ -83,7 +84,8 @@ class TeacherPrompt:
             return self.prompts.teacher(problem, **slots) if any(slots.values()) else problem
 
         told = self._fill(attempt, playbook, solution) | {"demonstration": demonstration.strip(), "hint": hint.strip()}
-        slots, truncated = self.budget.fit(told, _LOSS, render, others)
+        loss = _LOSS_OF_TURNS if len(attempt.turns) > 1 else _LOSS
+        slots, truncated = self.budget.fit(told, loss, render, others)
         text = render(slots)
         if others + self.budget.count(text) > self.budget.tokens:
             return None
@@ -95,7 +97,7 @@ class TeacherPrompt:
         """The text of each part; empty if it is switched off or there is none."""
         parts = self.parts
         solution = (solution or "") if parts.solution else ""
-        said = strip_thinking(attempt.response, self.prompts.format.thinking_opened)
+        said = spoken(attempt, self.prompts.format.thinking_opened)
         feedback = attempt.verdict.feedback if attempt.verdict else ""
         filled = {
             "playbook": playbook if parts.playbook else "",

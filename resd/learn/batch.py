@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from resd import dist
@@ -28,7 +28,8 @@ class MicroBatch:
     """One forward pass of this rank, over the samples `indices`; T counts their response tokens.
 
     The weights are globally normalised and zero where a sample lacks the ingredient. `sampled_T` and `old_T` are NaN
-    where nobody knows. The forward pass fills in `divergence_T`.
+    where nobody knows. `spoken_T` is false at what an environment said, which no statistic counts; None: nothing was.
+    The forward pass fills in `divergence_T`.
     """
 
     indices: list[int]
@@ -44,6 +45,7 @@ class MicroBatch:
     divergence_T: Float[Tensor, " T"]
     demonstrated: bool
     told: Likeliest | None = None
+    spoken_T: Bool[Tensor, " T"] | None = None
 
 
 class Batcher:
@@ -99,6 +101,7 @@ class Batcher:
 
         responses = [s.response_ids for s in samples]
         told = [s.told for s in samples if s.told is not None] if taught else []
+        heard_T = each(lambda s: s.sampled_logprobs, 0.0).isnan()
         weight_T = torch.cat([torch.zeros(0), *weights]).to(self.device, torch.float32)
         return MicroBatch(
             indices=indices,
@@ -116,6 +119,7 @@ class Batcher:
             divergence_T=torch.zeros_like(weight_T),
             demonstrated=any(s.demonstrates for s in samples),
             told=_likeliest(told, self.device) if told else None,
+            spoken_T=~heard_T if bool(heard_T.any()) else None,
         )
 
 

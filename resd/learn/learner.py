@@ -121,8 +121,9 @@ class Learner:
             loss, stats = self._loss(batch)
             (loss * dist.world()).backward()  # FSDP2 averages gradients over ranks; the loss is a global sum
             tokens = {"loss": 0, "mismatch_kl": int((~batch.sampled_T.isnan()).sum())}
+            spoken = len(batch.ids_T) if batch.spoken_T is None else int(batch.spoken_T.sum())
             for name, value in {"loss": loss.detach(), **stats}.items():
-                sums[name] += torch.tensor([float(value), tokens.get(name, len(batch.ids_T))], dtype=torch.float64)
+                sums[name] += torch.tensor([float(value), tokens.get(name, spoken)], dtype=torch.float64)
             counts = [len(samples[i].response_ids) for i in batch.indices]
             found = zip(batch.indices, batch.divergence_T.split(counts), strict=True)
             losses |= {i: loss_T.tolist() for i, loss_T in found if i not in losses}
@@ -162,7 +163,8 @@ class Learner:
                     logprobs_C, old_C, batch.advantage_T[rows], **objective.policy_gradient.model_dump()
                 )
                 loss = loss + (surrogate_C * importance_C * batch.gradient_weight_T[rows]).sum()
-                stats |= {name: value.sum() for name, value in more.items()}
+                spoken_C = slice(None) if batch.spoken_T is None else batch.spoken_T[rows]
+                stats |= {name: value_C[spoken_C].sum() for name, value_C in more.items()}
             if batch.demonstrated:
                 loss = loss - (logprobs_C * batch.demonstration_weight_T[rows]).sum()
             return loss, stats
@@ -183,14 +185,14 @@ class Learner:
 
     def _teacher_head(self, batch: MicroBatch) -> TeacherHead | DistantTeacher | None:
         if batch.told is not None and self.objective.distillation is not None:
-            return DistantTeacher(batch.told, self.objective.distillation)
+            return DistantTeacher(batch.told, self.objective.distillation, batch.spoken_T)
         if batch.teacher_rows is None or self.objective.distillation is None:
             return None
         assert self.teacher is not None
         with self.clock("teacher"):
             hidden_T_D = self.teacher.hidden(batch.teacher_rows)
             weight_V_D = self.teacher.output_embedding().to(hidden_T_D.dtype)
-        return TeacherHead(hidden_T_D, weight_V_D, self.objective.distillation)
+        return TeacherHead(hidden_T_D, weight_V_D, self.objective.distillation, batch.spoken_T)
 
     @torch.no_grad()
     def logprobs(self, samples: Sequence[Sample]) -> list[list[float]]:

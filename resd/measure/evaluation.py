@@ -30,7 +30,7 @@ def evaluate(
     sampling = rollout.model_copy(update={"temperature": settings.temperature, "top_p": settings.top_p})
     with speech.clock("evaluate"):
         attempts = speech.drafts(limited(problems, settings.limit), settings.samples, prompt)
-        speech.speak(attempts, sampling, "evaluate")
+        speech.converse(attempts, sampling, "evaluate")
         speech.verify(attempts, "evaluate")
     metrics = summarise(attempts, settings.samples)
     if settings.vote:
@@ -71,7 +71,9 @@ def summarise(attempts: Sequence[Attempt], samples: int, prefix: str = "eval") -
     cases = sum(a.verdict.cases_total if a.verdict else len(a.problem.cases) for a in attempts)
     metrics[f"{prefix}/per_case/pooled"] = passed / max(1, cases)
     total = max(1, len(attempts))
-    metrics[f"{prefix}/response/length"] = sum(len(a.response_ids) for a in attempts) / total
+    metrics[f"{prefix}/response/length"] = sum(len(a.own(a.response_ids)) for a in attempts) / total
+    if turns := [len(a.turns) for a in attempts if a.turns]:
+        metrics[f"{prefix}/response/turns"] = sum(turns) / len(turns)
     metrics[f"{prefix}/response/truncated"] = sum(a.truncated for a in attempts) / total
     metrics[f"{prefix}/too_long"] = sum(not a.response_ids for a in attempts)
     metrics[f"{prefix}/lost"] = sum(a.verdict is None for a in attempts)

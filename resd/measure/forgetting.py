@@ -59,6 +59,8 @@ class Forgetting:
         """`forgetting/…` metrics of the engine's current weights; the first measurement is the base of the others."""
         with closing(Verifier(self.task, self.verify.workers, self.verify.timeout)) as verifier:
             speech = run.speech.judged_by(verifier)
+            if self.base is None:
+                speech.check_turns(self.problems, self.task.prompt)
             _, attempts = evaluate(speech, self.problems, self.settings, run.sampling, self.task.prompt)
         now = {name: means(by_problem) for name, by_problem in scores(attempts).items()}
         metrics = summarise(attempts, self.settings.samples, "forgetting")

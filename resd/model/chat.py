@@ -6,6 +6,7 @@ What a message says is text, whatever it spells: only the template writes contro
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
@@ -22,6 +23,7 @@ MAX_BYTES = 4  # of a character in UTF-8; tokens that do not make one by then ar
 # Added tokens are control tokens if they are flagged so or look like it (<think>, [INST], <|user|>); others are words.
 _TAG = re.compile(r"<(?!0x[0-9A-F]{2}>).+>|\[.+\]|\{.+\}|\|.+\|", re.DOTALL)
 _PRIVATE = range(0xF0000, 0xFFFFE)  # characters without a meaning
+_REPLY = "Reply-7f3a."  # in the place of what was said: no template spells it, or changes it
 
 
 class Chat:
@@ -45,6 +47,7 @@ class Chat:
         beginnings = "".join({re.escape(text[0]) for text in self.controls})
         self._control = re.compile(f"(?=[{beginnings}])(?:{'|'.join(longest_first)})" if longest_first else "(?!)")
         self._twins: dict[str, Tokenizer] = {}
+        self.answered_by: set[str] = set()  # roles that `check_turns` has found to be in order
         self.thinking_opened = self.render([{"role": "user", "content": ""}]).rstrip().endswith(OPEN)
 
     def _end_of_turn(self) -> list[int]:
@@ -109,6 +112,49 @@ class Chat:
     def ids(self, messages: Messages) -> list[int]:
         """The ids of the rendered prompt. Control tokens are the template's; raises as `render` does."""
         return self._encode(*self._marked(messages))
+
+    def between(self, heard: Messages) -> list[int]:
+        """The ids that lead from a reply, whose last token ended its turn, over messages to the beginning of the next.
+
+        Raises UserError if the template cannot render such a conversation, or does not end a reply as the model does.
+        """
+        marked, mark = self._marked(_after_a_reply(heard))
+        before, there, _ = marked.partition(_REPLY)
+        said, whole = self._encode(before + there, mark), self._encode(marked, mark)
+        gap = whole[len(said) :]
+        if not there or whole[: len(said)] != said or not {*gap[:1]} & {*self.eos_ids}:
+            raise UserError(
+                f"the chat template of model.path={self.path} does not end a reply with the model's end of turn: "
+                "mend the template, or name its end of turn in generation_config.json"
+            )
+        return gap[1:]
+
+    def check_turns(self, prompts: Iterable[Messages], roles: Iterable[str]) -> None:
+        """Raises UserError unless a conversation of several turns begins with every shorter one, as ids that go on do:
+        a template may drop earlier thinking. One of each order of roles is tried, and answers of these roles."""
+        examples = {tuple(message["role"] for message in prompt): prompt for prompt in prompts}
+        thinks = self.enable_thinking and CLOSE in str(self.tokenizer.chat_template)
+        for asked, role in product(examples.values(), roles):
+            heard: Messages = [{"role": role, "content": "Answer-7f3a."}]
+            begun = self.render(asked)
+            opened = begun[begun.rfind(OPEN) :] if self.thinking_opened else ""
+            gap = self.render(_after_a_reply(heard)).partition(_REPLY)[2]
+            thought = f"Well.\n{CLOSE}\n\n{_REPLY}"
+            replies = [thought] if opened else [_REPLY, f"{OPEN}\n{thought}"] if thinks else [_REPLY]
+            for reply in replies:
+                turn = [{"role": "assistant", "content": opened + reply}, *heard]
+                if self.render([*asked, *turn, *turn]) != begun + 2 * (reply + gap) or heard[0]["content"] not in gap:
+                    self._refuse_turns(role)
+            if self.rows is not None and (highest := max(self.between(heard))) >= self.rows:
+                self._refuse(highest)
+            self.answered_by.add(role)
+
+    def _refuse_turns(self, role: str) -> NoReturn:
+        raise UserError(
+            f"the chat template of model.path={self.path} writes earlier turns otherwise than they were once somebody "
+            f"of the role {role} answers, as templates do that drop thinking, so that an attempt of several turns "
+            "cannot go on: choose another model.enable_thinking, or another template or model"
+        )
 
     def count(self, text: str) -> int:
         """How many tokens `text` is as the content of a message."""
@@ -220,6 +266,10 @@ class Chat:
             pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
             model["merges"] = [pair for pair in pairs if not {*pair, "".join(pair)} & names.keys()]
         return Tokenizer.from_str(json.dumps(spec | {"post_processor": None, "truncation": None, "padding": None}))
+
+
+def _after_a_reply(heard: Messages) -> Messages:
+    return [{"role": "user", "content": "x"}, {"role": "assistant", "content": _REPLY}, *heard]
 
 
 def sound(text: str) -> str:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from resd.objectives.distill import Distillation, Stats
@@ -52,10 +52,22 @@ class Likeliest(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Whom the student is compared with, and how."""
+    """Whom the student is compared with, and how, and which tokens the statistics of that are of; None: all."""
 
     teacher: Logits | Likeliest
     distillation: Distillation
+    counted_T: Bool[Tensor, " T"] | None = None
+
+    def of(self, rows: slice) -> "How":
+        """The comparison of these tokens."""
+        return How(self.distillation, slice(None) if self.counted_T is None else self.counted_T[rows])
+
+
+class How(NamedTuple):
+    """A comparison, and what picks the tokens that its statistics are of."""
+
+    distillation: Distillation
+    counted_C: Bool[Tensor, " C"] | slice
 
 
 def loss_and_gradient(
@@ -75,20 +87,20 @@ def loss_and_gradient(
     ids_C_1 = ids_C[:, None]
     if compared is None:
         return _on_support(logits_C_V, softmax_(logits_C_V, ids_C_1, None), None, chunk_loss, None, differentiate)
-    teacher, distillation = compared
+    teacher, distillation, how = compared.teacher, compared.distillation, compared.of(rows)
     if isinstance(teacher, Likeliest):
         read = softmax_(logits_C_V, torch.cat([ids_C_1, teacher.ids_T_K[rows]], dim=-1), None)
-        return _on_support(logits_C_V, read, teacher.logprobs_T_K[rows], chunk_loss, distillation, differentiate)
+        return _on_support(logits_C_V, read, teacher.logprobs_T_K[rows], chunk_loss, how, differentiate)
     if distillation.reads_all(logits_C_V.shape[-1]):
         log_p_C_V, log_q_C_V = log_softmax_(logits_C_V), log_softmax_(teacher.of(rows))
-        return _on_vocabulary(log_p_C_V, ids_C_1, log_q_C_V, chunk_loss, distillation, differentiate)
+        return _on_vocabulary(log_p_C_V, ids_C_1, log_q_C_V, chunk_loss, how, differentiate)
     if distillation.select == "student":
         read = softmax_(logits_C_V, ids_C_1, distillation.support_ids)
         log_q_C_K = teacher.logprobs_at(rows, read.ids_C_N[:, 1:])
     else:
         support_C_K, log_q_C_K = softmax_(teacher.of(rows), ids_C_1[:, :0], distillation.support_ids)
         read = softmax_(logits_C_V, torch.cat([ids_C_1, support_C_K], dim=-1), None)
-    return _on_support(logits_C_V, read, log_q_C_K, chunk_loss, distillation, differentiate)
+    return _on_support(logits_C_V, read, log_q_C_K, chunk_loss, how, differentiate)
 
 
 def _on_support(
@@ -96,7 +108,7 @@ def _on_support(
     read: Places,
     log_q_C_K: Float[Tensor, "C K"] | None,
     chunk_loss: ChunkLoss,
-    distillation: Distillation | None,
+    how: How | None,
     differentiate: bool,
 ) -> Result:
     """The loss reads log p at `read`, the sampled ids and then the support; the gradient takes the place of p."""
@@ -106,12 +118,13 @@ def _on_support(
     divergence_C: Tensor | None = None
     stats: Stats = {}
     with torch.set_grad_enabled(differentiate):
-        if distillation is not None and log_q_C_K is not None:
+        if how is not None and log_q_C_K is not None:
             # a renormalised divergence is blind to log_sum; detached, no rounding error poses as a gradient
-            shift_C_1 = log_sum_C_1.detach() if distillation.support == "renormalise" else log_sum_C_1
-            divergence_C, stats = distillation.compare(read_C_N[:, 1:] - shift_C_1, log_q_C_K)
+            shift_C_1 = log_sum_C_1.detach() if how.distillation.support == "renormalise" else log_sum_C_1
+            divergence_C, found = how.distillation.compare(read_C_N[:, 1:] - shift_C_1, log_q_C_K)
+            stats = {name: value_C[how.counted_C].sum() for name, value_C in found.items()}
         loss, more = chunk_loss((read_C_N[:, :1] - log_sum_C_1).squeeze(-1), divergence_C)
-    stats = {name: value_C.sum() for name, value_C in stats.items()} | more
+    stats |= more
     if not loss.requires_grad:
         return Result(loss, stats, None)
     d_read_C_N, d_log_sum_C_1 = torch.autograd.grad(loss, (read_C_N, log_sum_C_1), allow_unused=True)
@@ -125,17 +138,17 @@ def _on_vocabulary(
     ids_C_1: Int[Tensor, "C 1"],
     log_q_C_V: Float[Tensor, "C V"],
     chunk_loss: ChunkLoss,
-    distillation: Distillation,
+    how: How,
     differentiate: bool,
 ) -> Result:
     """The divergence reads every logit: its gradient takes the place of log p, and p that of log q."""
     logprobs_C = log_p_C_V.gather(-1, ids_C_1).squeeze(-1).requires_grad_(differentiate)
     blocks = zip(log_p_C_V.split(BLOCK_TOKENS), log_q_C_V.split(BLOCK_TOKENS), strict=True)
-    compared = [_compare_(log_p_B_V, log_q_B_V, distillation, differentiate) for log_p_B_V, log_q_B_V in blocks]
+    compared = [_compare_(log_p_B_V, log_q_B_V, how.distillation, differentiate) for log_p_B_V, log_q_B_V in blocks]
     divergence_C = torch.cat([divergence_B for divergence_B, _ in compared]).requires_grad_(differentiate)
     with torch.set_grad_enabled(differentiate):
         loss, stats = chunk_loss(logprobs_C, divergence_C)
-    stats |= {name: torch.cat([each[name] for _, each in compared]).sum() for name in compared[0][1]}
+    stats |= {name: torch.cat([each[name] for _, each in compared])[how.counted_C].sum() for name in compared[0][1]}
     if not loss.requires_grad:
         return Result(loss, stats, None)
     d_logprobs_C, d_divergence_C = torch.autograd.grad(loss, (logprobs_C, divergence_C), materialize_grads=True)

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -33,11 +33,15 @@ TokenLoss = Callable[[slice, Float[Tensor, " C"], Float[Tensor, " C"] | None], t
 
 @dataclass(frozen=True, slots=True)
 class TeacherHead:
-    """The teacher's hidden states of the same tokens in its own context, its output embedding, and the comparison."""
+    """The teacher's hidden states of the same tokens in its own context, its output embedding, and the comparison.
+
+    Its statistics are of the tokens `counted_T` alone; None: of all.
+    """
 
     hidden_T_D: Float[Tensor, "T D"]
     weight_V_D: Float[Tensor, "V D"]
     distillation: Distillation
+    counted_T: Bool[Tensor, " T"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class DistantTeacher:
 
     likeliest: Likeliest
     distillation: Distillation
+    counted_T: Bool[Tensor, " T"] | None = None
 
 
 def fused_head_loss(
@@ -127,10 +132,10 @@ class _FusedHeadLoss(torch.autograd.Function):
         head = Logits(hidden_T_D, weight_V_D, temperature, chunks[0].stop)
         compared = None
         if isinstance(teacher, DistantTeacher):
-            compared = Compared(teacher.likeliest, teacher.distillation)
+            compared = Compared(teacher.likeliest, teacher.distillation, teacher.counted_T)
         elif teacher is not None:
             teacher_head = Logits(teacher.hidden_T_D, teacher.weight_V_D, temperature, chunks[0].stop)
-            compared = Compared(teacher_head, teacher.distillation)
+            compared = Compared(teacher_head, teacher.distillation, teacher.counted_T)
         gradients = _Gradients(head, *ctx.needs_input_grad[:2])
         total = torch.zeros((), dtype=head.precision, device=hidden_T_D.device)
         stats: Stats = {}

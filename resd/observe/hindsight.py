@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 
+from resd import turns
 from resd.context.formats import FORMATS
 from resd.context.render import Prompts
 from resd.context.teacher_prompt import Composed, Parts, TeacherPrompt
@@ -15,7 +16,6 @@ from resd.model.chat import Chat
 from resd.objectives import weighting
 from resd.report.journal import Journal
 from resd.settings import ModelSettings, SuccessWeighting, TeacherPromptSettings
-from resd.thinking import strip_thinking
 from resd.types import Attempt, Sample
 
 Slot = Literal["solution", "demonstration", "hint", "playbook"]
@@ -58,12 +58,12 @@ class Hindsight:
 
     def spoken(self, attempt: Attempt) -> str:
         """The response without thinking."""
-        return strip_thinking(attempt.response, self.chat.thinking_opened)
+        return turns.spoken(attempt, self.chat.thinking_opened)
 
     def _sample(self, attempt: Attempt, composed: Composed | None, weight: float, slot: Slot | None = None) -> Sample:
         """The attempt as the learner eats it. It has no teacher without anything privileged to read, or, if a `slot` is
         what it is taught from, without that."""
-        sample = attempt.sample = Sample(attempt.prompt_ids, attempt.response_ids, attempt.logprobs, weight=weight)
+        sample = attempt.sample = attempt.as_sample(weight=weight)
         self.journal.count("teacher/too_long", composed is None, why=f"problem {attempt.problem.id}")
         truncated = composed is not None and composed.truncated > 0
         self.journal.count("teacher/truncated", truncated, why=f"problem {attempt.problem.id}")

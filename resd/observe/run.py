@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from resd import dist, files
+from resd import dist, files, turns
 from resd.address import Failed
 from resd.clock import Clock
 from resd.context.render import Prompts
@@ -86,15 +86,19 @@ class Run:
     ) -> list[Attempt]:
         """`group` verified attempts at each problem, in order. Lost ones (too long, unverifiable) are only counted.
 
-        `question(attempt)` is what `writer` will be asked about a verified attempt. A pipelined run asks it at once.
+        `question(attempt)` is what `writer` will be asked about a verified attempt. A pipelined run asks it at once,
+        unless the task answers.
         """
         drafts = self.speech.drafts(problems, group, prompt or self.task.prompt, draw=self.step)
-        if self.pipelined and writer is not None and writer.speech is self.speech:
+        several = self.speech.verifier.follows
+        if self.pipelined and not several and writer is not None and writer.speech is self.speech:
             self._pipeline(drafts, writer, question)
             answered = [draft for draft in drafts if draft.response_ids]
         else:
             with self.clock("rollout"):
-                answered = self.speech.speak(drafts, self.sampling, "rollout")
+                self.speech.converse(drafts, self.sampling, "rollout")
+            drafts = self._heard_out(drafts)
+            answered = [draft for draft in drafts if draft.response_ids]
             with self.clock("verify"):
                 self.speech.verify(answered)
         return self._kept(drafts, answered)
@@ -103,18 +107,32 @@ class Run:
         """See `resd.observe.proposals`; for a task that is `Proposing`."""
         return propose(self, sampling, prompts, each, level)
 
-    def speak(self, drafts: Sequence[Attempt], sampling: SamplingSettings, phase: str) -> list[Attempt]:
-        """The drafts answered within the limits of `sampling`, in order; the others are counted as `phase`/too_long."""
+    def speak(
+        self, drafts: Sequence[Attempt], sampling: SamplingSettings, phase: str, *, to_task: bool = False
+    ) -> list[Attempt]:
+        """The drafts answered within the limits of `sampling`, in order; the others are counted as `phase`/too_long.
+
+        What is said `to_task` may be answered by it.
+        """
         with self.clock(phase):
-            answered = self.speech.speak(drafts, sampling, phase)
+            answered = (self.speech.converse if to_task else self.speech.speak)(drafts, sampling, phase)
         self.journal.count(f"{phase}/too_long", len(drafts) - len(answered), f"max_prompt={sampling.max_prompt}")
         return answered
 
     def judge(self, answered: Sequence[Attempt]) -> list[Attempt]:
         """Those that get a verdict, in order. The others are only counted."""
+        answered = self._heard_out(answered)
         with self.clock("verify"):
             self.speech.verify(answered)
         return self._kept(answered, answered)
+
+    def _heard_out(self, drafts: Sequence[Attempt]) -> list[Attempt]:
+        """Those whose environment did not fail. The others are only counted."""
+        if not self.speech.verifier.follows:
+            return list(drafts)
+        reasons = [draft.lost for draft in drafts if draft.lost]
+        self.journal.count("follow/lost", len(reasons), reasons[0] if reasons else "")
+        return [draft for draft in drafts if not draft.lost]
 
     def _kept(self, drafts: Sequence[Attempt], answered: Sequence[Attempt]) -> list[Attempt]:
         kept = [attempt for attempt in answered if attempt.verdict is not None]
@@ -224,7 +242,7 @@ class Run:
         self.sync()
         drafts = self.speech.drafts(problems, 1, prompt)
         attempts = self.speech.speak(drafts, self.sampling.model_copy(update={"max_response": 16}), "self_test")
-        samples = [Sample(a.prompt_ids, a.response_ids, a.logprobs) for a in attempts]
+        samples = [attempt.as_sample() for attempt in attempts]
         gaps = [
             abs(ours - theirs)
             for attempt, logprobs in zip(attempts, self.learner.logprobs(samples), strict=True)
@@ -265,7 +283,8 @@ def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:
     """How the first tries of a batch went, if there were any; what follows from another attempt does not count.
 
     `response/entropy` is estimated from the sampled tokens, nats a token; `response/end_logprob` is the mean
-    log-probability of the tokens that ended a turn. Either is missing where there was none.
+    log-probability of the tokens that ended a turn. Either is missing where there was none. What an environment said in
+    between counts nowhere; `response/turns` is there for tasks that answer.
     """
     attempts = [attempt for attempt in attempts if attempt.first]
     if not attempts:
@@ -278,10 +297,11 @@ def outcome(attempts: Sequence[Attempt]) -> dict[str, float]:
         "train/per_case": sum(v.case_fraction for v in verdicts) / count,
         "train/reward": sum(v.reward for v in verdicts) / count,
         **{f"train/{name}": sum(v.scores.get(name, 0.0) for v in verdicts) / count for name in judged},
-        "response/length": sum(len(a.response_ids) for a in attempts) / count,
+        "response/length": sum(len(a.own(a.response_ids)) for a in attempts) / count,
         "response/truncated": sum(a.truncated for a in attempts) / count,
-        **_mean("response/entropy", [-logprob for a in attempts for logprob in a.logprobs]),
-        **_mean("response/end_logprob", [a.logprobs[-1] for a in attempts if a.logprobs and not a.truncated]),
+        **_mean("response/turns", [len(a.turns) for a in attempts if a.turns]),
+        **_mean("response/entropy", [-logprob for a in attempts for logprob in a.own(a.logprobs)]),
+        **_mean("response/end_logprob", [logprob for a in attempts for logprob in turns.ends(a)]),
     }
 
 

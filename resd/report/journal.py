@@ -24,6 +24,7 @@ _WRITTEN: Mapping[str, tuple[str, str, str]] = {
 }
 LOSSES: Mapping[str, str] = {
     "rollout/lost": "prompts beyond rollout.max_prompt, not tried",
+    "follow/lost": "attempts whose environment failed, left out",
     "verify/lost": "answers without a verdict, left out",
     "teacher/too_long": "problems that do not fit into the teacher's prompt, left out",
     "teacher/truncated": "teacher prompts shortened to fit",

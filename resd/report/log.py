@@ -107,7 +107,7 @@ class Log:
         for attempt in attempts:
             verdict = attempt.verdict
             became = "no verdict" if verdict is None else "passed" if verdict.passed else "failed"
-            head = f"{attempt.problem.id}: {became}, {len(attempt.response_ids)} tokens"
+            head = f"{attempt.problem.id}: {became}, {len(attempt.own(attempt.response_ids))} tokens"
             self.say(f"  [bold]{escape(printable(head))}[/]")
             for line in clip(attempt.response):
                 self.say(f"    {escape(line)}")

@@ -6,10 +6,13 @@
 import json
 import math
 from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 from resd import files
+from resd.turns import begins, between
 from resd.types import Attempt
 
 Pieces = Callable[[Sequence[int]], list[str]]
@@ -38,13 +41,29 @@ def write_attempts(
 
 
 def _scored(attempt: Attempt, token_loss: Sequence[float], pieces: Pieces | None) -> dict[str, Any]:
-    losses = [float(f"{loss:.4g}") if math.isfinite(loss) else None for loss in token_loss]
-    texts = pieces(attempt.response_ids) if pieces else None
+    mask = attempt.mask or [True] * len(token_loss)
+    scored = [own and math.isfinite(loss) for own, loss in zip(mask, token_loss, strict=True)]
+    losses = [float(f"{loss:.4g}") if known else None for known, loss in zip(scored, token_loss, strict=True)]
+    texts = _texts(attempt, pieces) if pieces else None
     return {"token_loss": losses} | ({"token_text": texts} if texts and "".join(texts) == attempt.response else {})
+
+
+def _texts(attempt: Attempt, pieces: Pieces) -> list[str]:
+    """The text of each token; the first of those that an environment said has all that stands between two replies."""
+    if len(attempt.turns) < 2:
+        return pieces(attempt.response_ids)
+    texts: list[str] = []
+    turns = iter(attempt.turns)
+    for own, run in groupby(zip(attempt.response_ids, attempt.mask or [], strict=True), itemgetter(1)):
+        ids = [id for id, _ in run]
+        texts += pieces(ids) if own else [between(next(turns), attempt.opened), *[""] * (len(ids) - 1)]
+    texts[0] = begins(attempt.opened) + texts[0]
+    return texts
 
 
 def _record(step: int, attempt: Attempt) -> dict[str, Any]:
     verdict, reflection = attempt.verdict, attempt.reflection
+    turns = [{"reply": turn.reply, "heard": list(turn.heard)} for turn in attempt.turns]
     return {
         "step": step,
         "id": attempt.id,
@@ -53,7 +72,7 @@ def _record(step: int, attempt: Attempt) -> dict[str, Any]:
         "prompt": attempt.prompt_text,
         "response": attempt.response,
         "truncated": attempt.truncated,
-        "tokens": len(attempt.response_ids),
+        "tokens": len(attempt.own(attempt.response_ids)),
         "verdict": None
         if verdict is None
         else {
@@ -68,4 +87,5 @@ def _record(step: int, attempt: Attempt) -> dict[str, Any]:
         },
         "reflection": None if reflection is None else {"text": reflection.text, "tags": dict(reflection.tags)},
         "teacher_prompt": attempt.teacher_prompt,
+        **({"turns": turns} if turns else {}),
     }

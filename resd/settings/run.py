@@ -129,6 +129,13 @@ class SamplingSettings(Section):
     """share of the probability that is sampled from, the likeliest tokens first"""
 
 
+class RolloutSettings(SamplingSettings):
+    """How the student is sampled, and how many turns an attempt may have at a task that answers."""
+
+    max_turns: Positive = 16
+    """replies of an attempt, where the task answers; max_response is one budget for all that is said"""
+
+
 class OptimizerSettings(Section):
     """AdamW. After a warm-up the rate is constant (paper Appendix G), or falls to a share of itself by the end of the
     run: all the way (`linear`, `cosine`), or in its last part (`wsd`)."""

@@ -1,14 +1,17 @@
 """The examination of a task before work starts, in a worker with a deadline as every later verdict."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import cloudpickle
 
-from resd.task import Task
-from resd.types import Lost, Problem, UserError
+from resd.task import Task, follows
+from resd.types import Lost, Problem, Turn, UserError
 from resd.verify.pool import cannot_start, outcome, pickled
 from resd.verify.worker import START_SECONDS, Gone, Worker
 
+WHO = {"verify": "verifier", "follow": "environment"}
 SELF_TEST = 10  # deadlines of an answer, since it judges several
 
 
@@ -34,18 +37,27 @@ def examine(task: Task, problems: Sequence[Problem], timeout: float) -> str | No
         if "lost" in tested:
             raise UserError(f"the self-test of {name} fails: {tested['lost']}")
         for problem, answer in zip(problems[:1], answers, strict=False):
-            try:
-                said = outcome(worker.ask("verify", answer, timeout))
-            except Gone as gone:
-                said = Lost(gone.reason)
-            if isinstance(said, Lost):
-                raise UserError(
-                    f"the verifier of {name} fails on an empty response to problem {problem.id!r}, which a model may "
-                    f"well give: {said.reason}"
-                )
+            ask = partial(_tried, worker, timeout, name, problem)
+            ask("verify", answer)
+            if follows(task) and (heard := ask("follow", cloudpickle.dumps((problem, [Turn("")])))):
+                ask("follow", cloudpickle.dumps((problem, [Turn("", heard), Turn("")])))  # which has to say the same
         return tested.get("told")
     finally:
         worker.end()
+
+
+def _tried(worker: Worker, timeout: float, name: str, problem: Problem, kind: str, data: bytes) -> Any:
+    """What a worker says. Raises UserError if it says nothing."""
+    try:
+        said = outcome(worker.ask(kind, data, timeout))
+    except Gone as gone:
+        said = Lost(gone.reason)
+    if isinstance(said, Lost):
+        raise UserError(
+            f"the {WHO[kind]} of {name} fails on an empty response to problem {problem.id!r}, which a model may well "
+            f"give: {said.reason}"
+        )
+    return said
 
 
 def _answer(problem: Problem) -> bytes:

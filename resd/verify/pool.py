@@ -1,4 +1,4 @@
-"""The pool: answers in, verdicts or the reasons of their loss out, as they finish."""
+"""The pool: answers in, verdicts or the reasons of their loss out, as they finish; also what an environment says."""
 
 from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
@@ -7,12 +7,14 @@ from typing import Any
 
 import cloudpickle
 
-from resd.task import Task
-from resd.types import Lost, Problem, UserError, Verdict
+from resd.task import Task, follows
+from resd.types import Lost, Messages, Problem, Turn, UserError, Verdict
+from resd.verify.heard import heard
 from resd.verify.verdict import checked, readable
 from resd.verify.worker import START_SECONDS, Gone, Worker
 
-Answer = tuple[Problem, str, bool]  # problem, response, truncated
+Answer = tuple[Problem, str | Sequence[Turn], bool]  # problem, response, truncated
+Said = Verdict | Messages | Lost
 TRIES = 3  # of starting a worker, and of judging an answer that no worker has begun to judge
 PRINTED = 300  # characters of what a verifier has printed
 
@@ -26,11 +28,12 @@ class Verifier:
 
     def __init__(self, task: Task, workers: int, timeout: float) -> None:
         self.image = pickled(task)
+        self.follows = follows(task)
         self.timeout = timeout
         self.closed = False
         self.pending = 0
-        self.waiting: SimpleQueue[tuple[int, bytes] | None] = SimpleQueue()
-        self.found: SimpleQueue[tuple[int, Verdict | Lost] | Exception] = SimpleQueue()
+        self.waiting: SimpleQueue[tuple[int, str, bytes] | None] = SimpleQueue()
+        self.found: SimpleQueue[tuple[int, Any] | Exception] = SimpleQueue()
         self.workers: list[Worker | None] = [None] * workers
         self.threads = [Thread(target=self._work, args=(slot,), daemon=True) for slot in range(workers)]
         for thread in self.threads:
@@ -43,24 +46,34 @@ class Verifier:
         while self.busy:
             yield from self.poll()
 
+    def follow(self, conversations: Sequence[tuple[Problem, Sequence[Turn]]]) -> Iterator[tuple[int, Messages | Lost]]:
+        """(index, what the environment says after the last turn) as they finish."""
+        for index, conversation in enumerate(conversations):
+            self._submit(index, "follow", conversation)
+        while self.busy:
+            yield from self.poll()
+
     def submit(self, index: int, answer: Answer) -> None:
         """Judge an answer when a worker is free; `poll` hands the verdict out."""
+        self._submit(index, "verify", answer)
+
+    def _submit(self, index: int, kind: str, asked: tuple[Any, ...]) -> None:
         self.pending += 1
         try:
-            data = cloudpickle.dumps(answer)
+            data = cloudpickle.dumps(asked)
         except Exception as error:
-            self.found.put((index, Lost(f"the problem {answer[0].id!r} cannot be pickled: {error}")))
+            self.found.put((index, Lost(f"the problem {asked[0].id!r} cannot be pickled: {error}")))
         else:
-            self.waiting.put((index, data))
+            self.waiting.put((index, kind, data))
 
     @property
     def busy(self) -> bool:
         """Whether a verdict is still to come."""
         return self.pending > 0
 
-    def poll(self, idle: bool = True) -> list[tuple[int, Verdict | Lost]]:
+    def poll(self, idle: bool = True) -> list[tuple[int, Any]]:
         """The verdicts that are there; `idle` waits for one if there is none but one is to come."""
-        found: list[tuple[int, Verdict | Lost]] = []
+        found: list[tuple[int, Any]] = []
         while self.pending and (not self.found.empty() or (idle and not found)):
             match self.found.get():
                 case Exception() as error:
@@ -86,8 +99,8 @@ class Verifier:
         try:
             self._start(slot)
             while (given := self.waiting.get()) and not self.closed:
-                index, data = given
-                self.found.put((index, self._judge(slot, data)))
+                index, kind, data = given
+                self.found.put((index, self._ask(slot, kind, data)))
                 if self.workers[slot] is None:
                     self._start(slot)
         except Exception as error:
@@ -96,20 +109,19 @@ class Verifier:
         finally:
             self._end(slot)
 
-    def _judge(self, slot: int, data: bytes) -> Verdict | Lost:
+    def _ask(self, slot: int, kind: str, data: bytes) -> Said:
         for _ in range(TRIES):
             worker = self.workers[slot] or self._start(slot)
             try:
-                said = outcome(worker.ask("verify", data, self.timeout))
+                said = outcome(worker.ask(kind, data, self.timeout))
             except Gone as gone:
-                said = Lost(gone.reason)
-                if gone.begun:
-                    said = self._show(said, worker)
+                lost = Lost(gone.reason)
+                said = self._show(lost, worker) if gone.begun else lost
                 self._end(slot)
                 if gone.begun or self.closed:
                     break
             else:
-                return said if isinstance(said, Verdict) else self._show(said, worker)
+                return self._show(said, worker) if isinstance(said, Lost) else said
         return said
 
     def _start(self, slot: int) -> Worker:
@@ -155,11 +167,13 @@ def pickled(task: Task) -> bytes:
         ) from None
 
 
-def outcome(reply: dict[str, Any]) -> Verdict | Lost:
+def outcome(reply: dict[str, Any]) -> Said:
     """What a worker's reply says, checked once more on this side."""
     try:
         if "verdict" in reply:
             return checked(Verdict(**reply["verdict"]))
+        if "heard" in reply:
+            return heard(reply["heard"])
         return Lost(readable(str(reply.get("refused") or reply["lost"])))
     except (TypeError, LookupError):
         return Lost("wrote into the channel of its verdicts")

@@ -17,8 +17,9 @@ from dataclasses import asdict
 from multiprocessing import spawn
 from typing import Any
 
-from resd.task import SelfTesting, Task
-from resd.types import UserError
+from resd.task import SelfTesting, Task, follows
+from resd.types import Turn, UserError
+from resd.verify.heard import heard, replayed
 from resd.verify.verdict import checked
 
 LIMIT = 16 * 2**20  # characters of a reply
@@ -65,7 +66,16 @@ def serve(channel: socket.socket) -> None:
 
 
 def _verify(task: Task, data: bytes) -> dict[str, Any]:
-    return {"verdict": asdict(checked(task.verify(*pickle.loads(data))))}
+    problem, said, truncated = pickle.loads(data)
+    if follows(task):
+        said = replayed(task, problem, [Turn(said)] if isinstance(said, str) else said)
+    return {"verdict": asdict(checked(task.verify(problem, said, truncated)))}
+
+
+def _follow(task: Task, data: bytes) -> dict[str, Any]:
+    assert follows(task)
+    problem, turns = pickle.loads(data)
+    return {"heard": [dict(each) for each in heard(task.follow(problem, replayed(task, problem, turns)))]}
 
 
 def _self_test(task: Task, data: bytes) -> dict[str, Any]:
@@ -73,7 +83,7 @@ def _self_test(task: Task, data: bytes) -> dict[str, Any]:
     return {"told": str(told) if told else None}
 
 
-QUESTIONS = {"verify": _verify, "self_test": _self_test}
+QUESTIONS = {"verify": _verify, "follow": _follow, "self_test": _self_test}
 
 
 def explain(error: BaseException) -> str:
