@@ -5,10 +5,12 @@ that call this function, and keeps the results there: an interrupted run continu
 measured again; `--again` also asks about mutants that no test has killed so far, after tests have been added.
 
 `--sample 500` asks about so many, drawn at random from all (the same ones each time), which is an unbiased estimate of
-the share in a fraction of the hours.
+the share in a fraction of the hours. `--seconds 10` asks only the fastest tests of each mutant, which together took so
+long before: the share is then a lower bound.
 
 At the end: the share killed of each file, and the survivors that tests/survivors.txt gives no reason for. There, an
-entry is a function, the lines that the mutant changes, and the reason, after a blank line.
+entry is a function, the lines that the mutant changes, and the reason, after a blank line. Nobody is asked about those:
+they count as survivors.
 
 Differs from plain mutmut: functions with decorators are changed too (registered divergences, properties), the fastest
 tests are asked first, every test has a time limit of its own, what a shared fixture or a cached function calls counts
@@ -19,6 +21,7 @@ import argparse
 import gc
 import hashlib
 import json
+import math
 import os
 import shutil
 import signal
@@ -26,7 +29,8 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -74,11 +78,15 @@ def mutate_decorated_functions() -> None:
     file_mutation.function_trampoline_arrangement = arrange_plain
 
 
-def ask_fast_tests_first() -> None:
+def ask_fast_tests_first(seconds: float) -> None:
     submit = ForkServerRunner.submit
 
     def sorted_submit(runner: Any, mutant: str, tests: list[str], *limits: Any) -> None:
-        submit(runner, mutant, sorted(tests, key=lambda test: (state().duration_by_test[test], test)), *limits)
+        took = state().duration_by_test
+        tests = sorted(tests, key=lambda test: (took[test], test))
+        sums = accumulate(took[test] for test in tests)
+        within = [test for test, so_far in zip(tests, sums, strict=True) if so_far <= seconds]
+        submit(runner, mutant, within or tests[:1], *limits)
 
     ForkServerRunner.submit = sorted_submit
 
@@ -186,6 +194,7 @@ def pass_once() -> None:
         return fresh(changed, clean(runner, changed)) if changed else 0
 
     ForkServerRunner.collect_stats, ForkServerRunner.run_clean_tests = collect_once, clean_once
+    mutmut.run_forced_fail_test = lambda runner: None  # what the first pass has seen was called by way of mutants
 
 
 def fingerprints(tests: Iterable[str]) -> dict[str, str]:
@@ -270,6 +279,21 @@ def reasons() -> dict[tuple[str, ...], str]:
     return found
 
 
+def settle(drawn: Collection[str]) -> set[str]:
+    """Lets those survive that may, and says which."""
+    settled, accepted = set(), reasons()
+    functions = {what[0] for what in accepted}
+    for data in measured(()):
+        for mutant in data.exit_code_by_key.keys() & drawn:
+            name, of = orig_function_and_class_names_from_key(mutant)
+            known = f"{data.path}: {of + '.' if of else ''}{name}" in functions
+            if known and change(Path(data.path), mutant) in accepted:
+                data.exit_code_by_key[mutant] = 0
+                settled.add(mutant)
+        data.save()
+    return settled
+
+
 def report(paths: Iterable[str]) -> int:
     """Prints shares and survivors; how many survivors have no reason."""
     accepted, rows, unexplained = reasons(), [], []
@@ -308,11 +332,12 @@ def main() -> int:
     parser.add_argument("paths", nargs="*", help="files or folders; all without any")
     parser.add_argument("--again", action="store_true", help="also ask about mutants that survived")
     parser.add_argument("--sample", type=int, help="only so many of them, drawn at random")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="what the tests of a mutant may take")
     parser.add_argument("--report", action="store_true", help="only print what is known")
     parser.add_argument("--children", type=int, default=1, help="processes at work at once")
     arguments = parser.parse_args()
     mutate_decorated_functions()
-    ask_fast_tests_first()
+    ask_fast_tests_first(arguments.seconds)
     warm_up_once()
     watch_tests()
     pass_once()
@@ -322,11 +347,12 @@ def main() -> int:
         generate()
         drawn = sample(arguments.paths, arguments.sample)
         ask = {"not checked"} | ({"survived", "no tests"} if arguments.again else set())
+        settled = settle(drawn)
         names = [
             mutant
             for data in measured(arguments.paths)
             for mutant, code in data.exit_code_by_key.items()
-            if mutant in drawn and status_by_exit_code[code] in ask
+            if mutant in drawn and mutant not in settled and status_by_exit_code[code] in ask
         ]
         if arguments.sample:
             mutmut.estimated_worst_case_time = drawn.index  # what mutmut sorts by
