@@ -8,6 +8,7 @@ import tiny
 from scripted import CUT, LOGPROB, SAMPLING, Judge, Line, World, model_settings, prompt, said
 
 from resd.model.chat import Chat
+from resd.types import Problem
 
 A_RULE, B_RULE = "check the end", "read it twice"
 ADD = f"add err: {A_RULE}"

@@ -159,3 +159,16 @@ def test_an_evaluation_asks_the_plain_problem(chat: Chat, tmp_path: Path) -> Non
         world.run.journal.step += 1
         evaluate(speech, problems("one", "three", "two"), settings, SAMPLING, ask)
         assert [asked.request.seed for asked in world.engine.asked[4:]] == seeds  # every evaluation draws the same
+
+
+@pytest.mark.parametrize("name", ["grpo", "opd", "opsd", "resd", "sdpo"])
+def test_who_has_a_prompt_of_their_own_rolls_out_with_it(
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    more = {"teacher": {"kind": "external", "path": "/elsewhere"}} if name == "opd" else {}
+    world = World(tmp_path, chat, name, SCRIPT, told={"one": "one is 1"}, **more)
+    asked = [{"role": "user", "content": "please solve one"}]
+    monkeypatch.setattr(world.algorithm, "prompt", lambda problem: asked)
+    observation = world.algorithm.observe([world.task.problem("one")])
+    assert {attempt.prompt_text for attempt in observation.attempts} == {chat.render(asked)}
+    assert set(world.asked("try")) == {"please solve one"}

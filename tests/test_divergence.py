@@ -158,7 +158,7 @@ def test_extreme_log_probabilities_stay_finite(name: str, alpha: float, dtype: t
 
 def test_unknown_names_and_impossible_alphas_are_refused() -> None:
     with pytest.raises(UserError, match="forward_kl, jeffreys, jsd, reverse_kl"):
-        divergence("kl")
+        divergence("kl", 0.5)
     for alpha in (0.0, 1.0, -0.1, math.nan):
         with pytest.raises(UserError, match="strictly between 0 and 1"):
             divergence("jsd", alpha)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from resd.context.formats import FORMATS, JsonFormat, LinesFormat
 from resd.context.loose_json import LooseJson
-from resd.context.parts import MAX_ENTRY_CHARS, MAX_OPERATIONS, Format, Operation, TagsRead
+from resd.context.parts import MAX_ENTRY_CHARS, MAX_OPERATIONS, Change, Format, Operation, TagsRead
 from resd.types import Reflection
 
 JSON, LINES = JsonFormat(), LinesFormat()
@@ -211,6 +211,20 @@ def test_a_tag_inside_a_string_is_no_thinking(before: str, opened: bool, tags: s
     lesson = f"never write {tags} yourself"
     reflection = JsonFormat(opened).parse_reflection(before + json.dumps({"lesson": lesson, "tags": []}))
     assert reflection == Reflection(f"Lesson: {lesson}", {}, 0, 0)
+
+
+@pytest.mark.parametrize(("before", "opened"), [("", False), ("so</think>\n", True)])
+@pytest.mark.parametrize("tags", ["<think>", "</think>"])
+def test_a_tag_inside_any_answer_is_no_thinking(before: str, opened: bool, tags: str) -> None:
+    form, rule = JsonFormat(opened), f"never write {tags} yourself"
+    read = form.parse_tags(before + json.dumps({"reason": rule, "tags": [{"id": "err-00001", "tag": "helpful"}]}))
+    assert read == ({"err-00001": "helpful"}, 0, 0)
+    added = form.parse_operations(before + json.dumps({"operations": [add(text=rule)]}))
+    assert [operation.text for operation in added.operations] == [rule]
+    for answer in ({"rules": [rule]}, {"output": {"rules": [rule]}}):
+        assert form.parse_rules(before + json.dumps(answer)) == ([rule], 0, 0)
+    changed = form.parse_changes(before + json.dumps({"changes": [{"type": "add", "ids": [], "text": rule}]}))
+    assert changed == ([Change(rule)], 0, 0)
 
 
 @pytest.mark.parametrize(

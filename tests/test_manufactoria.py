@@ -334,6 +334,7 @@ def test_expected_output() -> None:
     assert not passes("[BR]{2}")  # brackets and braces alone make no pattern
     assert passes("B", expected_accepted=False)  # a wrong tape counts as a rejection
     assert not grade(fenced(REJECT_ALL), [{"input": ""}]).passed  # expected_accepted is true when missing
+    assert grade(fenced(ACCEPT_ALL), [{}]).passed  # an empty tape, which stays one
 
 
 # --------------------------------------------------------------------------------------------------- feedback

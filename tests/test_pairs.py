@@ -37,6 +37,11 @@ def test_every_pair_is_learned_once_an_epoch_and_epochs_differ_in_order(count: i
     assert count < 6 or len(set(map(tuple, epochs))) > 1
 
 
+def test_another_seed_is_another_order() -> None:
+    pairs = [pair(str(i), i, i) for i in range(12)]
+    assert len({tuple(each.problem for each in portion(pairs, 0, 12, seed)) for seed in range(3)}) == 3
+
+
 def test_of_no_pairs_nothing_is_learned() -> None:
     assert portion([], 3, 4, 0) == []
 

@@ -390,6 +390,22 @@ def test_a_resumed_switch_goes_on_where_it_was(world: Make, updates: int) -> Non
         assert (half(resumed), counted(resumed)) == expected
 
 
+def test_both_halves_of_a_switch_keep_their_memory(world: Make) -> None:
+    def switching() -> World:
+        halves = {"first": configured("resd", {}), "then": configured("resd", {"group": 2})}
+        return world("switch", {}, **halves, group=2, when=WHEN | {"updates": 1})
+
+    made = switching()
+    made.update("two", "three")
+    made.update("one")
+    assert half(made) == "then"
+    state = made.algorithm.state()
+    assert [len(state[name]["playbook"]["entries"]) for name in ("first", "then")] == [1, 1]
+    resumed = switching()
+    resumed.algorithm.restore(json.loads(json.dumps(state)))
+    assert json.dumps(resumed.algorithm.state()) == json.dumps(state)
+
+
 def test_the_context_s_memory_is_kept(world: Make) -> None:
     for name in ("srpo", "rlsd"):
         made = world(name, {"one": ["wrong", "right one"]}, Knowing(lambda t: LOGPROB), "resd", group=2)

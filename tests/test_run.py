@@ -3,6 +3,7 @@ and learner no longer mean the same."""
 
 import json
 import math
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from scripted import LOGPROB, SAMPLING, World, model_settings, problems
 
+from resd.address import Failed
 from resd.context.lines_format import LinesFormat
 from resd.context.parts import OperationsRead, TagsRead
 from resd.model.chat import Chat
@@ -18,7 +20,7 @@ from resd.observe.hindsight import success_weights
 from resd.observe.run import Run, outcome
 from resd.report import perf
 from resd.settings import SuccessWeighting
-from resd.types import Attempt, Problem, Reflection, Sample, UserError, Verdict
+from resd.types import Attempt, Problem, Reflection, Sample, Told, UserError, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +109,37 @@ def test_a_judge_knows_that_the_template_began_the_thinking(
     assert [(each.response, each.passed) for each in attempts] == [("right", False), ("hm</think>right", True)]
     assert attempts[0].verdict is not None
     assert attempts[0].verdict.feedback == "one is not <think>right"
+
+
+class Elsewhere:
+    """A teacher that was asked twice before each answer, and has none for a response of one token."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.address = SimpleNamespace(take_retried=lambda: 2)
+
+    def ask(self, pairs: Sequence[tuple[Sequence[int], Sequence[int]]], *, compared: bool) -> list[Told | Failed]:
+        self.asked.append((list(pairs), compared))
+        told = [Told(array("f", [-0.5] * len(response)), array("i"), array("f")) for _, response in pairs]
+        return [each if len(each.logprobs) > 1 else Failed("it is away") for each in told]
+
+
+def test_what_a_teacher_elsewhere_does_not_answer_is_left_out(chat: Chat, tmp_path: Path) -> None:
+    world = World(tmp_path, chat, "sdpo", {})
+    notes = Notes(world)
+    world.run.remote = teacher = Elsewhere()  # type: ignore[assignment]
+    samples = [Sample([1], [5, 6], None, [2]), Sample([1], [7], None, [3]), Sample([4], [8, 9], None)]
+    scores = world.run.score(samples)
+    assert [each and (list(each.logprobs), list(each.entropies)) for each in scores] == [
+        ([-0.5] * 2, []),
+        None,
+        ([-0.5] * 2, []),
+    ]
+    assert teacher.asked == [([([2], [5, 6]), ([3], [7]), ([4], [8, 9])], False)]
+    assert notes.told == [("teacher/retried", 2, ""), ("teacher/lost", 1, "it is away")]
+    assert world.run.taught(samples) == [samples[0], samples[2]]
+    assert teacher.asked[1] == ([([2], [5, 6]), ([3], [7])], True)
+    assert [each.told is not None for each in samples] == [True, False, False]
 
 
 class Order:

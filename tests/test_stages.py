@@ -76,7 +76,9 @@ def test_rules() -> None:
     assert LINES.parse_rules("nothing to learn") == (None, 1, 0)
     assert LINES.parse_rules("\n".join(["rule: be early"] * (MAX_RULES + 1))) == (["be early"] * MAX_RULES, 1, 0)
     assert JSON.parse_rules('{"rules": ["be  on time", "the rule", 3, "early"]}') == (["be on time"], 3, 0)
+    assert JSON.parse_rules('{"rules": ["the rule.", "the rules."]}') == (["the rules."], 1, 0)
     assert JSON.parse_rules("{rules: ['be on time',]}") == (["be on time"], 0, 1)
+    assert JSON.parse_rules('{"rules": [/**/]} {"rules": [/**/ "be on time"]}') == (["be on time"], 0, 1)
     assert JSON.parse_rules('{"rules": []}') == ([], 0, 0)
     for text in ("be on time", '{"rules": "be on time"}', ""):
         assert JSON.parse_rules(text) == (None, 1, 0)

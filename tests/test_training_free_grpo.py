@@ -1,6 +1,7 @@
 """Training-Free GRPO: what is asked of whom, what changes the library, and what the student reads afterwards."""
 
 import json
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,14 @@ from stand_in import Server, serve
 from test_train import metrics, of_kind
 
 from resd.config import CONF, validate
+from resd.context.contrast import Contrast
+from resd.context.formats import LinesFormat
 from resd.context.library import read
+from resd.context.render import Prompts
 from resd.guard import Guard
 from resd.model.chat import Chat
 from resd.train import train
-from resd.types import Attempt, UserError
+from resd.types import Attempt, Problem, Question, UserError
 
 SAYS: dict[str, Line] = {
     "two": "right two",
@@ -63,7 +67,7 @@ def test_a_contrast_becomes_a_rule_that_the_student_reads(chat: Chat, tmp_path: 
     (decided,) = it.asked("decide")
     assert "Learned:\n- be right\n- be brief and right\n" in decided
     assert "Rules so far" not in decided
-    assert "Proposed changes:\n1 x add: be right always\n" in it.asked("consolidate")[0]
+    assert "Proposed changes:\n1 x add: be right always\nMake one list" in it.asked("consolidate")[0]
     assert it.rules == ["be right always"]
     assert it.observation.samples == []
     assert it.metrics["library/groups"] == 1
@@ -111,6 +115,7 @@ def test_rules_are_changed_within_bounds(chat: Chat, tmp_path: Path) -> None:
     assert it.rules == ["always be polite", "be there early", "keep it short"]
     refused = {name.rpartition("_")[2]: it.metrics[name] for name in it.metrics if "refused" in name}
     assert refused == {"unknown": 2, "duplicate": 1, "floor": 0, "cap": 1, "gate": 0}
+    assert "\nAt most 3 rules may be there afterwards.\n" in it.asked("consolidate")[0]
     assert it.metrics["library/churn"] == 0.5
     assert it.metrics["library/rewritten"] == 1 / 4
     (removed,) = it.events("remove")
@@ -151,6 +156,34 @@ def test_a_comparison_states_no_more_than_asked(chat: Chat, tmp_path: Path) -> N
     it.update("one")
     assert "State at most 1 rules" in it.asked("compare")[0]
     assert "Learned:\n- be right\nChange" in it.asked("decide")[0]
+
+
+def test_thinking_that_the_template_opens_is_no_part_of_a_summary() -> None:
+    asked = []
+
+    def generate(questions: Sequence[Question]) -> list[str | None]:
+        asked.extend(question.messages[-1]["content"] for question in questions)
+        return ["hm</think>it was late", "it was early"]
+
+    attempts = [
+        Attempt(id, Problem("p", "solve p"), [], "", [], [], [], f"well</think>{id} is said", False, None)
+        for id in ("first", "second")
+    ]
+    prompts = Prompts("full", "answer", LinesFormat(thinking_opened=True))
+    contrast = Contrast(generate, prompts, lambda problem: problem.statement)
+    assert contrast.summarise({"p": attempts}) == {"first": "it was late"}  # the other one was cut in its thinking
+    assert contrast.report() == ({"summarise/invalid": 1, "summarise/repaired": 0}, "")
+    assert "first is said" in asked[0]
+    assert "well" not in asked[0]
+
+
+def test_a_long_response_is_shortened_for_its_summary_and_counted(chat: Chat, tmp_path: Path) -> None:
+    it = world(tmp_path, chat, {"one": ["right one", "wrong " + "and so on " * 60]}, writing__max_prompt=500)
+    it.update("one")
+    assert len(it.asked("summarise")) == 2
+    assert 50 < it.asked("summarise")[1].count("and so on") * len("and so on ") < 500
+    assert it.metrics["summarise/truncated"] == 1
+    assert it.metrics["summarise/too_long"] == 0
 
 
 @pytest.mark.parametrize(

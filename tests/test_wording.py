@@ -34,6 +34,7 @@ def test_rates_are_per_thousand_words_and_by_outcome() -> None:
     assert style(attempts, MARKERS) == pytest.approx(
         {"style/markers": 2000 / 13, "style/markers/passed": 400.0, "style/markers/failed": 0.0}
     )
+    assert style([said("wait", True)], MARKERS)["style/markers"] == 1000.0
     assert style([], MARKERS) == style(attempts, []) == {}
 
 

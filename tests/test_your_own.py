@@ -143,7 +143,7 @@ def test_a_divergence_by_its_path() -> None:
 )
 def test_what_is_no_divergence(name: str, message: str) -> None:
     with pytest.raises(UserError, match=rf"^algorithm\.objective\.divergence=.*test_your_own:{name}.* {message}"):
-        divergence(f"test_your_own:{name}")
+        divergence(f"test_your_own:{name}", 0.5)
 
 
 class Plain(base.Algorithm[Any]):

@@ -37,7 +37,7 @@ def register(name: str) -> Callable[[Formula], Formula]:
     return add
 
 
-def divergence(name: str, alpha: float = 0.5) -> Callable[[Buckets, Buckets], Buckets]:
+def divergence(name: str, alpha: float) -> Callable[[Buckets, Buckets], Buckets]:
     """The registered function `name`, or the one at `package.module:function` or `file.py:function`, at `alpha`.
 
     UserError for an unknown name, an alpha that it refuses, or a function that is no divergence.
