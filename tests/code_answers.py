@@ -6,7 +6,9 @@ In each program of `HOSTILE`, `f` stands for the name that is asked for. What is
 import ast
 import copy
 import json
+import os
 import random
+import resource
 import sys
 from collections.abc import Iterator
 from fractions import Fraction
@@ -16,6 +18,9 @@ from typing import Any
 from resd.types import Problem
 
 LINES = 20_000  # that a call of a mutant may run through
+SECONDS = (
+    5  # of a processor for all calls; a line can take for ever, too, as with numbers that are squared again and again
+)
 
 
 class Endless(Exception):
@@ -93,7 +98,30 @@ def mutant(problem: Problem, source: random.Random) -> str:
 
 
 def right_calls(text: str, problem: Problem) -> list[bool]:
-    """Which calls are right, by running the program here. Raises Endless; programs are mutants of ours."""
+    """Which calls are right, by running the program in a fork of this process. Raises Endless; programs are mutants of
+    ours."""
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        failed = True
+        try:
+            resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+            os.write(write, bytes(_right_calls(text, problem)))
+            failed = False
+        except Endless:
+            failed = False
+        finally:
+            os._exit(failed)
+    os.close(write)
+    with open(read, "rb") as answer:
+        found = answer.read()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 1, text
+    if not found:
+        raise Endless
+    return list(map(bool, found))
+
+
+def _right_calls(text: str, problem: Problem) -> list[bool]:
     scope: dict[str, Any] = {}
     name = problem.statement.partition("(")[0].removeprefix("def ")
     with _counted():

@@ -164,14 +164,14 @@ class World:
         author: Callable[[Speech], Author] | None = None,
         prompts: str = "compact",
         task: Any = None,
-        judge: Any = None,
+        verifier: Any = None,
         max_turns: int = 16,
         **changes: Any,
     ) -> None:
         self.folder, self.chat, self.task = folder, chat, task or Words(told)
         self.engine = Engine(chat, dict(script))
         log, clock = Log(None, talks=False), Clock()
-        judge = judge or Judge()
+        judge = verifier or Judge()
         engine: Any = self.engine
         speech = Speech(chat, engine, judge, log, clock, seed, max_turns)
         self.run = Recorded(

@@ -438,7 +438,7 @@ class Lenient(Judge):
 
 def test_a_success_that_never_left_its_thinking_is_no_solution(thinking: Chat, tmp_path: Path) -> None:
     script: dict[str, Line] = {"one": ["right but only thought", "x</think>wrong"]}
-    world = World(tmp_path, thinking, "resd", script, judge=Lenient())
+    world = World(tmp_path, thinking, "resd", script, verifier=Lenient())
     [attempt] = world.update("one")
     assert attempt.passed
     assert world.teacher(attempt) is None

@@ -62,7 +62,7 @@ Make = Callable[..., World]
 def play(chat: Chat, tmp_path: Path) -> Make:
     def make(script: dict[str, Line], **changes: Any) -> World:
         lines = {name: list(line) if isinstance(line, list) else line for name, line in script.items()}
-        other = {"task": Inventing(), "judge": Answers(), "group": 3, **changes}
+        other = {"task": Inventing(), "verifier": Answers(), "group": 3, **changes}
         return World(tmp_path, chat, "self_play", lines, **other)
 
     return make

@@ -65,7 +65,7 @@ class Here:
 
 def world(folder: Path, chat: Chat, name: str, script: Any, task: Any = None, **changes: Any) -> World:
     task = task or Clues()
-    return World(folder, chat, name, script, task=task, judge=Here(task), **changes)
+    return World(folder, chat, name, script, task=task, verifier=Here(task), **changes)
 
 
 SCRIPT = {"one": "ask", "one-1": "again", "one-2": "right two", "two": "bad", "two-1": "worse", "two-2": "worst"}
