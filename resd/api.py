@@ -111,9 +111,8 @@ def evaluate(
     from resd import commandline
     from resd.evaluate import answer
 
-    words = _words(task, overrides | {"checkpoint": checkpoint, "samples": samples, "out": out})
-    composed = commandline.composed([*words], "evaluate")
-    metrics, _ = answer(composed, _own(task))
+    words = [*_words(task, overrides | {"checkpoint": checkpoint, "samples": samples, "out": out})]
+    metrics, _ = answer(commandline.composed(words, "evaluate"), words, _own(task))
     return metrics
 
 

@@ -3,7 +3,8 @@
     python -m resd.evaluate checkpoint=RUN/checkpoints/step_000040 task=manufactoria samples=4
 
 `checkpoint` is one of a run (or its `best`), a `model/` folder of one, wherever it was moved or copied to, or any
-Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here.
+Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here, but for what
+this command itself says of it (`rollout.max_response=2048`).
 `library=RUN/playbook.jsonl` tells it rules besides (`resd.context.library`), `worth=32` measures what each of them is
 worth (`resd.measure.ablation`).
 `resd.evaluate(…)`, a call of this module, is `resd.api.evaluate`.
@@ -23,6 +24,7 @@ from typing import Any
 
 import hydra
 import yaml
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -46,22 +48,24 @@ Telling = Callable[..., Callable[[Problem], Messages]]  # of a task's own way to
 
 @hydra.main(config_path=str(configuration.CONF), config_name="evaluate", version_base="1.3")
 def main(composed: DictConfig) -> None:
-    guarded(lambda: _evaluate(composed))
+    guarded(lambda: _evaluate(composed, HydraConfig.get().overrides.task))
 
 
-def _evaluate(composed: DictConfig) -> None:
-    metrics, weighed = answer(composed)
+def _evaluate(composed: DictConfig, words: Sequence[str] = ()) -> None:
+    metrics, weighed = answer(composed, words)
     if configuration.rank() == 0:
         show(metrics, weighed)
 
 
-def answer(composed: DictConfig, own: Task | None = None) -> tuple[dict[str, float], dict[str, Any] | None]:
-    """The metrics that these settings ask for, of the task `own` if there is one; and, if they ask what entries are
-    worth, what `resd.measure.ablation` says of it.
+def answer(
+    composed: DictConfig, words: Sequence[str], own: Task | None = None
+) -> tuple[dict[str, float], dict[str, Any] | None]:
+    """The metrics that these settings, composed of the command's `words`, ask for, of the task `own` if there is one;
+    and, if they ask what entries are worth, what `resd.measure.ablation` says of it.
     """
     told = configuration.checked(LibrarySettings, {key: composed[key] for key in LibrarySettings.model_fields})
     rules = library.load(told)
-    settings, out = settings_of(composed)
+    settings, out = settings_of(composed, words)
     if rules is not None and told.worth is not None:
         return weigh(settings, out, told, rules, own)
     telling = None if rules is None else partial(library.told, library=rules, placement=told.placement)
@@ -94,8 +98,8 @@ def worth_table(weighed: Mapping[str, Any]) -> Table:
     return table
 
 
-def settings_of(composed: DictConfig) -> tuple[Config, Path | None]:
-    """The settings of an evaluation, and where to write it."""
+def settings_of(composed: DictConfig, words: Sequence[str] = ()) -> tuple[Config, Path | None]:
+    """The settings of an evaluation, and where to write it; of the model those of its run, but for what `words` say."""
     OmegaConf.set_struct(composed, False)
     if OmegaConf.is_missing(composed, "checkpoint"):
         raise UserError("checkpoint has no value: write checkpoint=RUN/checkpoints/step_N")
@@ -105,8 +109,12 @@ def settings_of(composed: DictConfig) -> tuple[Config, Path | None]:
         raise UserError(f"checkpoint={own.checkpoint} does not exist: write checkpoint=RUN/checkpoints/step_N")
     folder = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
     trained = trained_settings(folder)
+    keys = [word.lstrip("+").partition("=")[0] for word in words]
+    said = {key: OmegaConf.select(composed, key) for key in keys if key.startswith(("model.", "rollout."))}
     for section in ("model", "rollout") if trained else ():
         composed[section] = OmegaConf.merge(composed[section], trained[section])
+    for key, value in said.items():
+        OmegaConf.update(composed, key, value)
     composed.model.path = str(folder)
     composed.evaluation.samples = own.samples
     try:

@@ -47,7 +47,7 @@ def configured(checkpoint: str, words: Sequence[str]) -> Config:
     """The settings of one checkpoint."""
     chosen = [] if any(word.startswith("algorithm=") for word in words) else ["algorithm=reflect_retry_reward"]
     composed = commandline.composed([*chosen, *words, f"checkpoint={quoted(checkpoint)}"], "evaluate")
-    settings, _ = settings_of(composed)
+    settings, _ = settings_of(composed, words)
     return settings
 
 

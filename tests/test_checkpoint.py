@@ -375,6 +375,17 @@ def test_an_evaluation_finds_what_the_run_told_its_model(run_dir: Path, tmp_path
     assert (Path(settings.model.path) / "config.json").is_file()
 
 
+def test_what_a_command_says_itself_is_not_the_run_s_to_say(run_dir: Path) -> None:
+    words = [f"checkpoint='{run_dir / 'best'}'", "task=custom", "task.name=t:T", "rollout.max_response=99"]
+    words += ["model.prompts=full", "+model.max_prompt=321"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings, _ = settings_of(compose("evaluate", [*words[:-1], "model.max_prompt=321"]), words)
+    told = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert (settings.rollout.max_response, settings.model.prompts, settings.model.max_prompt) == (99, "full", 321)
+    assert told["rollout"] | {"max_response": 99} == settings.rollout.model_dump()
+    assert told["model"]["prompts"] != "full"
+
+
 def test_an_evaluation_says_if_it_does_not(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         settings, _ = settings_of(compose("evaluate", [f"checkpoint={tiny_model}", "rollout.max_response=7"]))
