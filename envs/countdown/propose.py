@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from random import Random
 
 from resd.envs.answers import tagged
 from resd.envs.countdown.draw import Instance, Sizes
@@ -16,14 +17,19 @@ expression whose value is the target, with the operators {operators} and parenth
 Choose {count} whole numbers from 1 to {largest}, and a target from {low} to {high} that is none of them and can be \
 reached. The problem should be neither easy nor hopeless: of several who try, some should find the answer and some not.
 
-Think first. Then give the problem alone, in the words above, between <problem> and </problem>."""
+Think first. Then give the problem alone, in this form and with numbers of your own: \
+<problem>Make {target} from the numbers {numbers}.</problem>"""
 _COMPACT = """\
 Invent a problem of {count} numbers up to {largest} and a target from {low} to {high}.
 <problem>Make TARGET from the numbers {letters}.</problem>"""
 
 
-def asked(sizes: Sizes, count: int, use_all: bool, compact: bool) -> str:
-    """What a model is told to propose: a problem of `count` numbers."""
+def asked(sizes: Sizes, count: int, use_all: bool, compact: bool, seed: int) -> str:
+    """What a model is told to propose: a problem of `count` numbers. The example shows the form alone, it is by lot:
+    half a billion parameters write TARGET, A and B where they read these."""
+    draw = Random(seed)
+    numbers = sorted(draw.choices(range(1, sizes.largest + 1), k=count))
+    target = draw.choice([n for n in range(sizes.low, sizes.high + 1) if n not in numbers])
     return (_COMPACT if compact else _FULL).format(
         count=count,
         largest=sizes.largest,
@@ -32,6 +38,8 @@ def asked(sizes: Sizes, count: int, use_all: bool, compact: bool) -> str:
         operators=" ".join(sizes.operators),
         uses="every number exactly once" if use_all else "each number at most once",
         letters=", ".join("ABCDEFGH"[:count]),
+        target=target,
+        numbers=", ".join(map(str, numbers)),
     )
 
 

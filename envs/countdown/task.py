@@ -154,7 +154,7 @@ class Countdown:
     def propose_prompt(self, seed: int, level: int) -> Messages:
         """Asks for a problem; a level is one more number."""
         compact = self.prompt_kind == "compact"
-        return [{"role": "user", "content": propose.asked(self.sizes, self.counts[level], self.use_all, compact)}]
+        return [{"role": "user", "content": propose.asked(self.sizes, self.counts[level], self.use_all, compact, seed)}]
 
     def proposed(self, response: str, id: str) -> Problem:
         """See `Proposing`. It need not have a solution, which is for the solvers to find out."""
