@@ -72,3 +72,12 @@ def test_a_level_is_a_number_more(prompt: str) -> None:
     for text in asked:
         assert all(part in text for part in ("30", "10", "99", "<problem>", "</problem>"))
         assert prompt == "compact" or "operators + - and" in text
+
+
+@pytest.mark.parametrize("sizes", [{}, {"low": 10, "high": 10, "largest": 11, "train": 1, "test": 1}])
+def test_the_form_is_shown_by_an_example_that_could_be_said(sizes: dict[str, int]) -> None:
+    """With other numbers for every seed, also where nearly none is left to be the target."""
+    task = envs.load("countdown", **sizes)
+    asked = [task.propose_prompt(seed, seed % task.levels)[0]["content"] for seed in range(60)]
+    shown = [task.proposed(text, "mine").statement for text in asked]
+    assert len(set(shown)) > 50

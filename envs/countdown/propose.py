@@ -27,9 +27,7 @@ Invent a problem of {count} numbers up to {largest} and a target from {low} to {
 def asked(sizes: Sizes, count: int, use_all: bool, compact: bool, seed: int) -> str:
     """What a model is told to propose: a problem of `count` numbers. The example shows the form alone, it is by lot:
     half a billion parameters write TARGET, A and B where they read these."""
-    draw = Random(seed)
-    numbers = sorted(draw.choices(range(1, sizes.largest + 1), k=count))
-    target = draw.choice([n for n in range(sizes.low, sizes.high + 1) if n not in numbers])
+    numbers, target = _example(sizes, count, Random(seed))
     return (_COMPACT if compact else _FULL).format(
         count=count,
         largest=sizes.largest,
@@ -41,6 +39,14 @@ def asked(sizes: Sizes, count: int, use_all: bool, compact: bool, seed: int) -> 
         target=target,
         numbers=", ".join(map(str, numbers)),
     )
+
+
+def _example(sizes: Sizes, count: int, random: Random) -> tuple[list[int], int]:
+    """Numbers and a target that is none of them: there are some, or the task would have no problems."""
+    while True:
+        numbers = sorted(random.choices(range(1, sizes.largest + 1), k=count))
+        if (target := random.randint(sizes.low, sizes.high)) not in numbers:
+            return numbers, target
 
 
 def read(response: str, sizes: Sizes, counts: Sequence[int]) -> Instance:
