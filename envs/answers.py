@@ -1,4 +1,4 @@
-"""What a response says: without its thinking, and between tags."""
+"""What a response says between tags."""
 
 import re
 from functools import cache
@@ -6,14 +6,12 @@ from functools import cache
 from resd.thinking import strip_thinking
 
 
-def spoken(response: str) -> str:
-    """`response` without its thinking, stripped. Thinking that never ends says nothing: what is in it is a draft."""
-    return strip_thinking(response)
-
-
 def tagged(response: str, tag: str = "answer") -> str | None:
-    """The content of the last pair of these tags outside thinking, stripped; None when there is no pair."""
-    found = _pair(tag).findall(spoken(response))
+    """The content of the last pair of these tags outside thinking, stripped; None when there is no pair.
+
+    Thinking that never ends holds none: what stands in it is a draft.
+    """
+    found = _pair(tag).findall(strip_thinking(response))
     return found[-1].strip() if found else None
 
 

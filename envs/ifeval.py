@@ -31,8 +31,8 @@ from types import ModuleType
 from typing import Any
 
 from resd.envs import rows
-from resd.envs.answers import spoken
 from resd.task import Split
+from resd.thinking import strip_thinking
 from resd.types import Messages, Problem, UserError, Verdict
 
 HUB = "google/IFEval"
@@ -77,7 +77,7 @@ class IFEval:
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """One case an instruction; `reward` is the share that is followed strictly."""
-        text = spoken(response)
+        text = strip_thinking(response)
         strict = [follows(problem, case, text) for case in problem.cases]
         loose = [follows(problem, case, text, loose=True) for case in problem.cases]
         failed = [_describe(case) for case, good in zip(problem.cases, strict, strict=True) if not good]

@@ -13,11 +13,11 @@ import re
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from resd.envs.answers import spoken
 from resd.envs.house_style.offices import Item, items
 from resd.envs.house_style.rules import LOOKS, RULES, Rule, Slot, kept, says
 from resd.envs.options import choice
 from resd.task import Split
+from resd.thinking import strip_thinking
 from resd.types import Messages, Problem, UserError, Verdict
 
 Feedback = Literal["first", "parser", "vague", "all"]
@@ -74,7 +74,7 @@ class HouseStyle:
 
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         """Every rule and the content; a reply that was cut off has no right content."""
-        whole, item = spoken(response), problem.cases[0]
+        whole, item = strip_thinking(response), problem.cases[0]
         reply, truncated = whole[:MAX_CHARS].strip(), truncated or len(whole) > MAX_CHARS
         broken = [rule for rule in self.rules if not rule.holds(reply)]
         missing = self._content(item, reply, truncated)
@@ -135,10 +135,10 @@ def draw(rules: str, count: int, marks: int | None = None) -> list[str]:
         raise UserError(f"rules={rules!r} names no set of rules: write dev:N to develop, or report:N for results")
     kind = found[1]
     source = random.Random(f"{kind}/{int(found[2])}/{count}")
+    wanted = possible(count) if marks is None else [marks]
     while True:
         slots = source.sample(LOOKS, count)
         names = [source.choice([name for name, rule in RULES.items() if rule.slot == slot]) for slot in slots]
-        wanted = possible(count) if marks is None else [marks]
         if len(MARKS.intersection(slots)) in wanted and belongs(names) == kind:
             return sorted(names, key=lambda name: LOOKS.index(RULES[name].slot))
 

@@ -26,7 +26,7 @@ class Speech:
     """The student's voice: its chat, the engine that has its weights, and the judge."""
 
     def __init__(
-        self, chat: Chat, engine: Engine, verifier: Verifier, log: Log, clock: Clock, seed: int, max_turns: int = 16
+        self, chat: Chat, engine: Engine, verifier: Verifier, log: Log, clock: Clock, seed: int, max_turns: int
     ) -> None:
         self.chat = chat
         self.engine = engine

@@ -132,7 +132,7 @@ class SamplingSettings(Section):
 class RolloutSettings(SamplingSettings):
     """How the student is sampled, and how many turns an attempt may have at a task that answers."""
 
-    max_turns: Positive = 16
+    max_turns: Positive
     """replies of an attempt, where the task answers; max_response is one budget for all that is said"""
 
 

@@ -41,15 +41,15 @@ class Verifier:
 
     def verify(self, answers: Sequence[Answer]) -> Iterator[tuple[int, Verdict | Lost]]:
         """(index, verdict) as they finish."""
-        for index, answer in enumerate(answers):
-            self.submit(index, answer)
-        while self.busy:
-            yield from self.poll()
+        return self._asked("verify", answers)
 
     def follow(self, conversations: Sequence[tuple[Problem, Sequence[Turn]]]) -> Iterator[tuple[int, Messages | Lost]]:
         """(index, what the environment says after the last turn) as they finish."""
-        for index, conversation in enumerate(conversations):
-            self._submit(index, "follow", conversation)
+        return self._asked("follow", conversations)
+
+    def _asked(self, kind: str, several: Sequence[tuple[Any, ...]]) -> Iterator[tuple[int, Any]]:
+        for index, asked in enumerate(several):
+            self._submit(index, kind, asked)
         while self.busy:
             yield from self.poll()
 
