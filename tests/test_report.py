@@ -61,6 +61,7 @@ def write_run(folder: Path, scores: Sequence[float], seed: int = 0, **settings: 
             attempts = [attempt(step, "easy", step > 1, f"a\n{step}\nz"), attempt(step, "hard", False, HOSTILE, step)]
             write_attempts(folder, step, attempts)
         accuracies = {name: score + i / 100 for i, name in enumerate(NAMES)}
+        accuracies["eval/reward/mean@4"] = accuracies["eval/per_task/mean@4"]  # which says no more than passes do
         log.metrics(step, "eval", accuracies | {"eval/content/mean@2": score})
     log.close()
     events = [
