@@ -11,6 +11,7 @@
 #   TITLE="Half a billion parameters" OUT=runs/house EVERY=10 SEEDS="0 1 2 3 4" STEPS=20 \
 #       COMMON="task=house_style task.options.rules=report:{seed} model=qwen2_5_0_5b model.path=runs/real/weights" \
 #       METHODS="resd sdpo grpo8" scripts/table.sh                     # every seed has rules of its own
+#   … METHODS="told told_strange base_author verbatim" scripts/table.sh # the right rules, those of set N + 100, ...
 #
 # Runs lie in runs/table/METHOD/seed_N; a finished one is left alone. The tables go to the terminal, the report to
 # runs/table/report.html.
@@ -43,6 +44,10 @@ overrides() {
         grpo8_dense) printf 'algorithm=grpo\nalgorithm.group=8\ntask.options.reward=dense\n' ;;
         frozen) echo "algorithm.teacher.kind=frozen" ;;
         swapped) echo "algorithm=resd_swapped" ;;
+        verbatim) echo "algorithm=resd_verbatim" ;;
+        told) printf 'algorithm=resd_fixed\nalgorithm.entries=%s\n' "$(demands "$2")" ;;
+        told_strange) printf 'algorithm=resd_fixed\nalgorithm.entries=%s\n' "$(demands "$(($2 + 100))")" ;;
+        base_author) printf 'algorithm=resd\nauthor.path=${model.path}\n' ;;
         foreign) printf 'algorithm=resd_fixed\nalgorithm.entries=%s\n' "$FOREIGN" ;;
         opd) printf 'algorithm=opd\nalgorithm.teacher.path=%s\n' "$TEACHER" ;;
         opd_sampled) printf 'algorithm=opd\nalgorithm.signal=sampled\nalgorithm.teacher.path=%s\n' "$TEACHER" ;;
@@ -59,6 +64,12 @@ overrides() {
 
 FAST=${FAST:-optimizer.lr=1e-3}
 
+# What the linter of house_style demands in the set of two marks with this number.
+demands() {
+    "$PYTHON" -c 'import json, sys; from resd import envs
+print(json.dumps([rule.demand for rule in envs.load("house_style", rules=f"report:{sys.argv[1]}", marks=2).rules]))' "$1"
+}
+
 one() {
     local method=$1 seed=$2 folder="$OUT/$1/seed_$2" settings
     mapfile -t settings < <(overrides "$method" "$seed")
@@ -71,7 +82,7 @@ one() {
     echo "$method seed $seed: done"
 }
 
-export -f one overrides
+export -f one overrides demands
 export PYTHON OUT COMMON STEPS EVERY FOREIGN FAST TEACHER FOREIGNER OMP_NUM_THREADS=1
 for seed in $SEEDS; do for method in $METHODS; do echo "$method $seed"; done; done |
     xargs -P "$JOBS" -L 1 bash -c 'one "$0" "$1"'

@@ -138,6 +138,21 @@ def test_a_given_playbook_is_read_and_never_changed(chat: Chat, tmp_path: Path) 
     assert world.asked("curate") == []
 
 
+def test_feedback_taken_word_for_word_is_the_playbook(chat: Chat, tmp_path: Path) -> None:
+    world = World(tmp_path, chat, "resd_verbatim", SCRIPT, teacher_prompt__reflection=False)
+    one, three, again = world.update("one", "three", "one")
+    rules = "err-00001: one is not wrong"
+    assert world.teacher(one) == world.teacher(again) == prompt("one", rules, "wrong", "one is not wrong")
+    assert world.teacher(three) == prompt("three", rules, "right three", solution="right three")
+    assert [a.reflection.text if a.reflection else None for a in (one, three)] == ["one is not wrong", None]
+    assert (world.metrics["playbook/added"], world.metrics["curate/duplicates"]) == (1, 0)
+    one, two = world.update("one", "two")
+    rules += "\nerr-00002: two is not bad"
+    assert world.teacher(one) == prompt("one", rules, "wrong", "one is not wrong")
+    assert (world.metrics["playbook/added"], world.metrics["curate/duplicates"]) == (1, 1)
+    assert {asked.role for asked in world.engine.asked} == {"try"}
+
+
 def test_an_evaluation_asks_the_plain_problem(chat: Chat, tmp_path: Path) -> None:
     settings = EvaluationSettings(every=0, before=False, samples=2, temperature=0.6, top_p=0.7, limit=2)
     for name in ("resd", "resd_fixed", "sdpo", "grpo"):

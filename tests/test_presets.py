@@ -146,6 +146,11 @@ def test_ifeval(preset: str) -> None:
 def test_a_control_differs_in_one_thing(preset: str, task: str) -> None:
     for base, control, difference in (
         ("resd", "resd_swapped", {"algorithm.name": "resd_swapped"}),
+        (
+            "resd",
+            "resd_verbatim",
+            {"algorithm.name": "resd_verbatim", "algorithm.teacher_prompt.reflection": False},
+        ),
         ("resd", "resd_fixed", {"algorithm.name": "resd_fixed", "algorithm.entries": ["a rule"]}),
         ("sdpo", "sdpo_ss", {"algorithm.distil_self_success": True}),
     ):
@@ -154,7 +159,7 @@ def test_a_control_differs_in_one_thing(preset: str, task: str) -> None:
 
 
 def test_tuned_rates() -> None:
-    rates = {"resd": 3e-4, "resd_swapped": 3e-4, "resd_fixed": 3e-4, "sdpo": 1e-3, "sdpo_ss": 1e-3, "grpo": 1e-3}
+    rates = {"resd": 3e-4, "resd_swapped": 3e-4, "resd_fixed": 3e-4, "resd_verbatim": 3e-4, "sdpo": 1e-3, "sdpo_ss": 1e-3, "grpo": 1e-3}
     for algorithm, rate in rates.items():
         found = load(f"algorithm={algorithm}", *([FIXED] if algorithm == "resd_fixed" else []))
         assert found["optimizer.lr"] == rate
