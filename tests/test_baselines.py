@@ -146,7 +146,7 @@ def test_feedback_taken_word_for_word_is_the_playbook(chat: Chat, tmp_path: Path
     assert world.teacher(three) == prompt("three", rules, "right three", solution="right three")
     assert [a.reflection.text if a.reflection else None for a in (one, three)] == ["one is not wrong", None]
     assert (world.metrics["playbook/added"], world.metrics["curate/duplicates"]) == (1, 0)
-    one, two = world.update("one", "two")
+    one, _ = world.update("one", "two")
     rules += "\nerr-00002: two is not bad"
     assert world.teacher(one) == prompt("one", rules, "wrong", "one is not wrong")
     assert (world.metrics["playbook/added"], world.metrics["curate/duplicates"]) == (1, 1)

@@ -143,8 +143,11 @@ ALONE = ["train --steps 4", "train lr=1e-4", "evaluate checkpoint=nowhere", "rep
 
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What lies where the commands are given."""
-    desk = tmp_path_factory.mktemp("desk")
+    return laid(tmp_path_factory.mktemp("desk"))
+
+
+def laid(desk: Path) -> Path:
+    """The folder, with what lies where the commands are given."""
     rows = [{"split": split, "id": split, "prompt": "Say it."} for split in ("train", "test")]
     (desk / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (desk / "judge.py").write_text("def check(row, response):\n    return True\n")

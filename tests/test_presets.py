@@ -159,7 +159,8 @@ def test_a_control_differs_in_one_thing(preset: str, task: str) -> None:
 
 
 def test_tuned_rates() -> None:
-    rates = {"resd": 3e-4, "resd_swapped": 3e-4, "resd_fixed": 3e-4, "resd_verbatim": 3e-4, "sdpo": 1e-3, "sdpo_ss": 1e-3, "grpo": 1e-3}
+    rates = dict.fromkeys(("resd", "resd_swapped", "resd_fixed", "resd_verbatim"), 3e-4)
+    rates |= {"sdpo": 1e-3, "sdpo_ss": 1e-3, "grpo": 1e-3}
     for algorithm, rate in rates.items():
         found = load(f"algorithm={algorithm}", *([FIXED] if algorithm == "resd_fixed" else []))
         assert found["optimizer.lr"] == rate
