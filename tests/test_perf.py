@@ -1,9 +1,9 @@
-"""How fast an update was, in closed form."""
+"""How fast an update was, in closed form; and what it took."""
 
 import pytest
 import torch
 
-from resd.report.perf import parameters, speed
+from resd.report.perf import memory_gb, parameters, speed
 from resd.types import Sample
 
 
@@ -20,4 +20,11 @@ def test_utilisation(frozen: bool, work: int) -> None:
     found = speed(model, samples, seconds=2.0, peak=1000.0)
     assert found["perf/tokens_per_s"] == (5 + 5 + 10) / 2
     assert found["perf/mfu"] == pytest.approx(40 * (work * 10 + 2 * 10) / 2000)
-    assert found["perf/peak_memory_gb"] > 0
+
+
+def test_memory_is_what_the_device_has_given_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not what torch counts, which includes what a sleeping engine has given back."""
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (30 * 2**30, 80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 199 * 2**30)
+    assert memory_gb("cuda") == 50
+    assert 0 < memory_gb("cpu") < 50  # the process alone, also beside a GPU

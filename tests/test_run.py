@@ -145,7 +145,7 @@ def test_what_a_teacher_elsewhere_does_not_answer_is_left_out(chat: Chat, tmp_pa
 class Order:
     """A learner and an engine that note when they are called."""
 
-    hardware = SimpleNamespace(dtype="float32")
+    hardware = SimpleNamespace(dtype="float32", device="cuda")
     policy = None
 
     def __init__(self, grad_norm: float) -> None:
@@ -162,9 +162,9 @@ class Order:
         self.called.append("sync")
 
 
-@pytest.mark.parametrize("grad_norm", [1.0, math.inf, math.nan])
+@pytest.mark.parametrize(("grad_norm", "most"), [(1.0, 9.0), (math.inf, 5.0), (math.nan, 5.0)])
 def test_an_update_puts_the_engine_to_sleep_and_gives_it_the_new_weights(
-    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grad_norm: float
+    chat: Chat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grad_norm: float, most: float
 ) -> None:
     world = World(tmp_path, chat, "sdpo", {})
     notes, order = Notes(world), Order(grad_norm)
@@ -173,9 +173,12 @@ def test_an_update_puts_the_engine_to_sleep_and_gives_it_the_new_weights(
     run.journal.step = 3
     monkeypatch.setattr("resd.observe.run.full_tensors", lambda policy: {})
     monkeypatch.setattr(perf, "speed", lambda policy, samples, seconds, peak: {"perf/samples": len(samples)})
+    held = {"update 3 of 2": most, "sync": 7.0}  # by what was called last
+    monkeypatch.setattr(perf, "memory_gb", lambda device: held[order.called[-1]] if device == "cuda" else 0.0)
     metrics = Run.learn(run, [Sample([3], [5], [-1.0])] * 2)
     assert order.called == ["sleep", "update 3 of 2", "sync"]
     assert metrics["perf/samples"] == 2
+    assert metrics["perf/peak_memory_gb"] == max(most, 7.0)  # of the update that was, and of the engine awake
     assert metrics["loss"] == 7.5
     assert notes.told == ([] if grad_norm == 1 else [("update/not_finite", 1, "loss 7.5")])
     assert {"time/sync", "time/update"} <= set(world.run.clock.read())

@@ -188,12 +188,16 @@ class Run:
             self.speech.engine.sleep()
         with self.clock("update"):
             metrics = self.learner.update(samples, self.step)
+        device = self.learner.hardware.device
+        memory = [perf.memory_gb(device)]
         with self.clock("sync"):
             self.sync()
+        memory.append(perf.memory_gb(device))  # the engine is awake
         finite = math.isfinite(metrics["grad_norm"])
         self.journal.count("update/not_finite", not finite, why=f"loss {metrics['loss']}")
         seconds = self.clock.seconds["update"] + self.clock.seconds["teacher"]
-        return metrics | perf.speed(self.learner.policy, samples, seconds, self.peak_flops)
+        speed = perf.speed(self.learner.policy, samples, seconds, self.peak_flops)
+        return {**metrics, **speed, "perf/peak_memory_gb": max(memory)}
 
     def taught(self, samples: list[Sample]) -> list[Sample]:
         """Those that can be learned from: a teacher elsewhere is asked, and what it does not answer is left out."""

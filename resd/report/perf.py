@@ -1,4 +1,4 @@
-"""How fast an update was: tokens a second, model FLOPs utilisation, peak memory."""
+"""How fast an update was: tokens a second, model FLOPs utilisation; and how much memory it took."""
 
 import resource
 import time
@@ -30,10 +30,10 @@ def measure_flops(device: str, dtype: torch.dtype) -> float:
 
 
 def speed(model: torch.nn.Module, samples: Sequence[Sample], seconds: float, peak: float) -> dict[str, float]:
-    """The `perf/` metrics of an update that took `seconds`; `peak` FLOP/s of a rank, 0 if unknown."""
+    """Speed and utilisation of an update that took `seconds`; `peak` FLOP/s of a rank, 0 if unknown."""
     trained = sum(len(s.prompt_ids) + len(s.response_ids) for s in samples)
     scored = sum(len(s.teacher_prompt_ids) + len(s.response_ids) for s in samples if s.teacher_prompt_ids is not None)
-    found = {"perf/tokens_per_s": (trained + scored) / max(seconds, 1e-9), "perf/peak_memory_gb": peak_memory_gb()}
+    found = {"perf/tokens_per_s": (trained + scored) / max(seconds, 1e-9)}
     if peak:
         work = 4 if lora.is_adapted(model) else 6
         found["perf/mfu"] = utilisation(parameters(model), work, trained, scored, seconds, peak)
@@ -48,8 +48,13 @@ def utilisation(parameters: int, work: int, trained: int, scored: int, seconds: 
     return (work * trained + 2 * scored) * parameters / (max(seconds, 1e-9) * peak * dist.world())
 
 
-def peak_memory_gb() -> float:
-    """Most memory this rank ever held: of the GPU if there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
+def memory_gb(device: str) -> float:
+    """What a GPU has given away right now; on a CPU the most that the process ever held.
+
+    Counters of torch go on counting what an engine that sleeps has given back. But torch keeps what it no longer needs
+    until an engine wakes: after an update this is the most that the update took.
+    """
+    if device == "cuda":
+        free, whole = torch.cuda.mem_get_info()
+        return (whole - free) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
