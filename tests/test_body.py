@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from resd.model.body import _Gate
 from resd.model.hidden import Policy
 from resd.model.pack import Rows, pack
 
@@ -170,3 +172,27 @@ def test_without_masks_attention_is_the_same(monkeypatch: pytest.MonkeyPatch) ->
     )
     for name, gradient in expected.items():
         torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-5, msg=name)
+
+
+class Writes(TorchDispatchMode):
+    """Notes every operation that writes into a tensor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found += [str(func)] * func._schema.is_mutable
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_gate_writes_into_no_tensor() -> None:
+    """torch 2.11 compiles silu(gate).mul_(up) into wrong gradients; here it would compile it right."""
+    gate, up, d_out = (torch.randn(3, 4, requires_grad=i < 2) for i in range(3))
+    with Writes() as writes:
+        assert torch.empty(1).zero_() == 0
+        out = _Gate.apply(gate, up)
+        found = torch.autograd.grad(out, (gate, up), d_out)
+    assert writes.found == ["aten.zero_.default"]
+    expected = torch.autograd.grad(torch.nn.functional.silu(gate) * up, (gate, up), d_out)
+    torch.testing.assert_close(found, expected)
