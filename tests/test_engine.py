@@ -1,4 +1,6 @@
+import os
 import random
+import sys
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -6,6 +8,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+from test_vllm import SETTINGS
 from torch import Tensor
 from transformers import (
     Gemma2Config,
@@ -21,6 +24,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from resd import dist
 from resd.engine.base import Engine
 from resd.engine.decode import decode
 from resd.engine.fused import FusedDecoder, supports
@@ -265,6 +269,55 @@ def test_sync_replaces_the_weights(name: str, tied: bool) -> None:
     assert all(a.ids != b.ids for a, b in zip(before, after, strict=True))
     ours.sync((name, weight.double()) for name, weight in tiny.model(seed=1, tied=tied).named_parameters())
     assert generated(ours, requests) == before
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A package in the place of vLLM; the options that its engine was made with."""
+    told: dict[str, Any] = {}
+    package = SimpleNamespace(LLM=lambda path, **options: told.update(options), SamplingParams=SimpleNamespace)
+    monkeypatch.setitem(sys.modules, "vllm", package)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", SimpleNamespace(StructuredOutputsParams=SimpleNamespace))
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    os.environ.pop("VLLM_LOGGING_LEVEL", None)
+    return told
+
+
+SCHEMA = {"type": "object"}
+
+
+@pytest.mark.parametrize(
+    ("guidance", "parser", "enforced", "budgets"),
+    [
+        ("from the start", "", True, [None, None]),
+        ("after thinking", "qwen3", True, [500, 10_000 - 2048]),  # a long answer has enough in 2048 tokens
+        ("never", "", False, [None, None]),
+    ],
+)
+def test_a_schema_leaves_vllm_its_thinking(
+    vllm: dict[str, Any], guidance: Any, parser: str, enforced: bool, budgets: list[int | None]
+) -> None:
+    """Without a parser the first token already is the schema's, and thinking that is open could never end."""
+    ours = VllmEngine("unread", SETTINGS, eos_ids=[7], max_length=20_000, device="cpu", guidance=guidance)
+    assert vllm["reasoning_parser"] == parser
+    for limit, budget in zip((1000, 10_000), budgets, strict=True):
+        asked = ours._parameters(Request([1], limit, schema=SCHEMA), limit)
+        assert (asked.structured_outputs.json if asked.structured_outputs else None) == (SCHEMA if enforced else None)
+        assert asked.thinking_token_budget == budget
+    free = ours._parameters(Request([1], 1000), 1000)
+    assert free.structured_outputs is free.thinking_token_budget is None
+
+
+@pytest.mark.parametrize(("rank", "level"), [(0, "WARNING"), (1, "ERROR")])
+def test_one_process_says_what_vllm_warns_of(
+    vllm: dict[str, Any], monkeypatch: pytest.MonkeyPatch, rank: int, level: str
+) -> None:
+    monkeypatch.setattr(dist, "rank", lambda: rank)
+    VllmEngine("unread", SETTINGS, eos_ids=[7], max_length=100, device="cpu")
+    assert os.environ["VLLM_LOGGING_LEVEL"] == level
+    os.environ["VLLM_LOGGING_LEVEL"] = "DEBUG"  # of one's own
+    VllmEngine("unread", SETTINGS, eos_ids=[7], max_length=100, device="cpu")
+    assert os.environ["VLLM_LOGGING_LEVEL"] == "DEBUG"
 
 
 def test_a_sync_that_leaves_old_keys_and_values_is_an_error() -> None:

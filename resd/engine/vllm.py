@@ -57,7 +57,7 @@ class VllmEngine:
             "VLLM_CPU_OMP_THREADS_BIND": "nobind",
             "VLLM_NO_USAGE_STATS": "1",
         }
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING" if dist.first() else "ERROR")  # such as unread weights
         from vllm import LLM
 
         launched = {"distributed_executor_backend": "external_launcher"} if "RANK" in os.environ else {}
