@@ -198,6 +198,44 @@ def test_several_optimizer_steps_clip_against_the_old_policy(mesh: DeviceMesh) -
     ] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_divergence_counts_by_how_likely_its_token_still_is(mesh: DeviceMesh) -> None:
+    """After the first of several optimizer steps; somebody else's token, which nobody sampled, counts as ever."""
+    learner, batch = make(mesh, mini_batches=2, lr=0.02, grad_clip=1e9), samples(6)
+    batch[3] = replace(batch[3], sampled_logprobs=None)
+    steps: list[list[dict[str, Tensor]]] = []
+
+    def catch(*_: Any) -> None:
+        named = list(learner.policy.lm.named_parameters())
+        steps.append(
+            [{name: t.full_tensor().clone() for name, t in each} for each in (named, [(n, p.grad) for n, p in named])]
+        )
+
+    learner.optimizer.register_step_pre_hook(catch)
+    learner.update(batch, 1)
+    now, found = steps[1]
+    old, student, teacher = tiny.model(0), tiny.model(0), tiny.model(1)
+    student.load_state_dict(now, strict=False)
+    total, moves = torch.zeros(()), []
+    for s in batch[1::2]:
+        ids_T = torch.tensor(s.response_ids)[:, None]
+        z_T_V = logits(student, s.prompt_ids, s.response_ids)
+        with torch.no_grad():
+            before_T = logits(old, s.prompt_ids, s.response_ids).log_softmax(-1).gather(-1, ids_T)[:, 0]
+            now_T = z_T_V.log_softmax(-1).gather(-1, ids_T)[:, 0]
+            q_T_V = logits(teacher, s.teacher_prompt_ids, s.response_ids)
+        weight_T = torch.ones(len(ids_T))
+        if s.sampled_logprobs is not None:
+            engine_T = (before_T - torch.tensor(s.sampled_logprobs)).exp().clamp(max=2.0)
+            moves.append((now_T - before_T).exp())
+            weight_T = engine_T * moves[-1].clamp(max=2.0)
+        total = total + s.weight * (weight_T * DISTIL(z_T_V, q_T_V)[0]).mean() / 3
+    total.backward()
+    assert torch.cat(moves).max() > 2
+    assert torch.cat(moves).min() < 0.5
+    for name, parameter in student.named_parameters():
+        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-5, msg=name)
+
+
 def test_logprobs_are_the_models(mesh: DeviceMesh) -> None:
     batch = samples()
     for sample, found in zip(batch, make(mesh).logprobs(batch), strict=True):

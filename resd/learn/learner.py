@@ -149,15 +149,16 @@ class Learner:
             old_C, sampled_C = _known(batch.old_T[rows], now_C), batch.sampled_T[rows]
             known_C = ~sampled_C.isnan()
             sampled_C = _known(sampled_C, old_C)
-            importance_C = torch.ones_like(old_C)
-            if objective.loss.importance_cap is not None:
-                importance_C = truncated_importance(old_C, sampled_C, objective.loss.importance_cap)
+            importance_C = still_C = torch.ones_like(old_C)
+            if (cap := objective.loss.importance_cap) is not None:
+                importance_C = truncated_importance(old_C, sampled_C, cap)
+                still_C = truncated_importance(now_C, old_C, cap)  # after earlier optimizer steps
             drift_C = (old_C - sampled_C) * known_C
             stats: Stats = {"mismatch_kl": (drift_C.expm1() - drift_C).sum()}
             loss = logprobs_C.new_zeros(())
             if divergence_C is not None:
                 batch.divergence_T[rows] = divergence_C.detach()
-                loss = loss + (divergence_C * importance_C * batch.divergence_weight_T[rows]).sum()
+                loss = loss + (divergence_C * importance_C * still_C * batch.divergence_weight_T[rows]).sum()
             if objective.policy_gradient is not None:
                 surrogate_C, more = policy_gradient(
                     logprobs_C, old_C, batch.advantage_T[rows], **objective.policy_gradient.model_dump()

@@ -274,7 +274,7 @@ class LossSettings(Section):
     """How tokens add up."""
 
     importance_cap: Annotated[float, Field(ge=1)] | None
-    """ceiling of the trainer/engine importance weights; null: none are used"""
+    """ceiling of importance weights: trainer to engine, and the policy now to that before the update; null: none"""
     reduction: Literal["sequence_mean", "token_mean"]
     """mean over sequences of their means, or over all tokens"""
 
