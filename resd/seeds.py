@@ -5,5 +5,5 @@ import hashlib
 
 def derive(*parts: object) -> int:
     """A 63-bit seed from printable parts, the same in every process: `derive(seed, step, "rollout", 3)`."""
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -215,13 +215,17 @@ def test_wrong_sources(tmp_path: Path) -> None:
         load(str(tmp_path)).problems("train")
 
 
-def test_a_run(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path) -> None:
-    source = write(
-        tmp_path / "rows.jsonl", [{"split": s, "prompt": f"Say {n}."} for n in range(4) for s in ("train", "test")]
-    )
+@pytest.mark.parametrize("end", ["", " \ud83d<|im_end|>"])
+def test_a_run(mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, end: str) -> None:
+    """Also on texts that end within a character, as programs that cut them leave them."""
+    rows = [{"split": s, "prompt": f"Say {n}.{end}", "id": f"{s}{n}{end}"} for n in range(4) for s in ("train", "test")]
+    source = write(tmp_path / "rows.jsonl", rows)
     train_on(
         tiny_model, tmp_path, "task=local", f"task.options.source={source}", "task.options.verifier=test_local:right"
     )
+    attempts = [json.loads(line) for line in (tmp_path / "run/attempts/step_000001.jsonl").read_text().splitlines()]
+    asked = end.replace("\ud83d", "\N{REPLACEMENT CHARACTER}")
+    assert {a["prompt"].partition("Say ")[2][1:].partition("<|im_end|>\n")[0] for a in attempts} == {f".{asked}"}
 
 
 BYTES = ("rollout.max_prompt=3000", "rollout.max_response=12", "model.max_prompt=4000")

@@ -1,5 +1,6 @@
-"""What stands in metrics.jsonl."""
+"""What stands in metrics.jsonl, and on the console."""
 
+import io
 import json
 import math
 from pathlib import Path
@@ -37,6 +38,15 @@ def test_responses_are_readable_on_the_console(capsys: pytest.CaptureFixture[str
         "  p[1]: failed, 2 tokens",
         "  p[1]: no verdict, 2 tokens",
     ]
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "é \\ud83d"), ("ascii", "\\xe9 \\ud83d")])
+def test_what_a_console_cannot_show_is_spelled(monkeypatch: pytest.MonkeyPatch, encoding: str, shown: str) -> None:
+    console = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr("sys.stdout", console)
+    Log(None, talks=True).say("é \ud83d")
+    console.seek(0)
+    assert console.read() == f"{shown}\n"
 
 
 def test_long_responses_are_clipped() -> None:

@@ -163,8 +163,9 @@ class Log:
             self.say(f"backward transfer, the mean of the last changes: {told(found.transfer)}")
 
     def say(self, text: str) -> None:
-        """A line for people, in rich's markup: what is not ours must come escaped."""
-        self.console.print(text)
+        """A line for people, in rich's markup: what is not ours must come escaped. What a console lacks is spelled."""
+        encoding = self.console.encoding
+        self.console.print(text.encode(encoding, "backslashreplace").decode(encoding))
 
     @contextmanager
     def progress(self, phase: str, total: int) -> Iterator[Callable[[], None]]:
