@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -268,6 +270,29 @@ def test_a_failed_save_is_told_and_costs_nothing(
     full_disk()
     go(tiny_model, run_dir, "steps=3")
     same_end(finished, run_dir, 3)
+
+
+@pytest.mark.parametrize(("part", "size"), [("state", 20_000), ("state", 50_000), ("model", 50_000)])
+def test_a_file_that_the_system_cuts_short_is_one_sentence(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, size: int
+) -> None:
+    """By a real limit on sizes: torch and safetensors have errors of their own for that."""
+    limits, write = resource.getrlimit(resource.RLIMIT_FSIZE), checkpoint.write_model
+
+    def limited(work: Callable[..., Any], *arguments: Any) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            work(*arguments)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    if part == "model":
+        monkeypatch.setattr(checkpoint, "write_model", lambda *arguments: limited(write, *arguments))
+    work: Callable[..., Any] = go if part == "model" else lambda *arguments: limited(go, *arguments)
+    with pytest.raises(UserError, match="checkpoint of update 1 could not be written") as caught:
+        work(tiny_model, tmp_path / "run", "steps=1", "evaluation.before=false")
+    assert re.search(r"\((a file could not be written whole.*|.*File too large.*)\): make room", str(caught.value))
+    assert "\n" not in str(caught.value)
 
 
 def test_a_removed_run_directory_is_one_sentence(
