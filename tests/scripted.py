@@ -228,9 +228,11 @@ def problems(*ids: str) -> list[Problem]:
 
 
 def said(chat: Chat, ids: Sequence[int]) -> str:
-    """The last message of the user in a rendered prompt."""
-    text = chat.tokenizer.decode(ids)
-    return text.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
+    """The last message of the user in a rendered prompt, which may spell control tokens itself."""
+    starts, ends = (
+        [i for i, id in enumerate(ids) if id == chat.controls[f"<|im_{mark}|>"]] for mark in ("start", "end")
+    )
+    return chat.tokenizer.decode(ids[starts[-2] + 1 : ends[-1]]).removeprefix("user\n")
 
 
 def model_settings(path: str, **changes: Any) -> ModelSettings:
