@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted import LOGPROB, SAMPLING, Line, World, model_settings, problems, prompt, said
+from scripted import CUT, LOGPROB, SAMPLING, Line, World, model_settings, problems, prompt, said
 
 from resd.measure.evaluation import evaluate
 from resd.model.chat import Chat
@@ -61,6 +61,17 @@ def test_sdpo_remembers_nothing(chat: Chat, tmp_path: Path) -> None:
     [attempt] = world.update("one")
     assert world.teacher(attempt) == prompt("one", feedback="one is not wrong")
     assert world.algorithm.state() == {}
+
+
+def test_a_response_that_was_cut_off_is_learned_from_whole(chat: Chat, tmp_path: Path) -> None:
+    for name in ("resd", "sdpo", "grpo"):
+        world = World(tmp_path, chat, name, SCRIPT | {"one": ["wrong ending" + CUT, "right"]}, group=2)
+        cut, _ = world.update("one")
+        assert cut.truncated
+        assert chat.decode(world.learned[0].response_ids) == "wrong ending"
+        assert chat.eos_ids[0] not in world.learned[0].response_ids
+        assert (world.learned[0].mask, world.learned[0].weight) == (None, 1.0)
+        assert world.learned[0].speaks
 
 
 def test_advantages_have_the_sign_of_the_reward(chat: Chat, tmp_path: Path) -> None:
