@@ -198,6 +198,11 @@ def test_several_optimizer_steps_clip_against_the_old_policy(mesh: DeviceMesh) -
     ] == pytest.approx(0.0, abs=1e-6)
 
 
+def test_more_mini_batches_than_samples_are_steps_that_are_not_made(mesh: DeviceMesh) -> None:
+    metrics = make(mesh, mini_batches=4).update(samples(2), 1)
+    assert (metrics["skipped_steps"], metrics["loss"] > 0) == (2.0, True)
+
+
 def test_a_divergence_counts_by_how_likely_its_token_still_is(mesh: DeviceMesh) -> None:
     """After the first of several optimizer steps; somebody else's token, which nobody sampled, counts as ever."""
     learner, batch = make(mesh, mini_batches=2, lr=0.02, grad_clip=1e9), samples(6)

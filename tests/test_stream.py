@@ -39,6 +39,8 @@ def test_order_is_seeded_and_optional() -> None:
     assert [p.id for p in plain.batch(2)] == [str(i) for i in range(8, 16)]
     first, again, other = (Stream(problems(64), 8, 1, seed=seed) for seed in (1, 1, 2))
     assert first.batch(3) == again.batch(3) != other.batch(3)
+    for seed in (-1, 10**20):
+        assert len({p.id for step in range(1, 9) for p in Stream(problems(64), 8, 1, seed=seed).batch(step)}) == 64
 
 
 def test_outside_the_stream() -> None:
