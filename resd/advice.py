@@ -17,6 +17,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from resd.word import key_value
+
 QUOTES = "'\""
 GROUPS = ("task", "algorithm", "model", "engine", "hardware", "preset", "sweep")
 # what other trainers call it
@@ -111,9 +113,9 @@ def options(group: str) -> list[str]:
 def choices(overrides: Sequence[str]) -> Iterator[tuple[str, str, str]]:
     """What is written, the group and the name, of every override that chooses from a group."""
     for word in overrides:
-        key, _, value = word.lstrip("+").partition("=")
+        key, value = key_value(word)
         group = key.partition("@")[0]
-        if options(group):
+        if options(group) and not word.startswith("~"):
             yield key, group, value.strip(QUOTES)
 
 
@@ -130,7 +132,7 @@ def sentence(error: Exception, overrides: Sequence[str], config_name: str) -> st
         key = message.split("'")[1]
         return f"{key} is there already: write {key}=VALUE without +"
     if removed and ("delete" in message or "Error resolving interpolation" in message):
-        name = removed[0][1:].partition("=")[0]
+        name, _ = key_value(removed[0])
         if name not in known_settings([], config_name):
             return f"{name} is not a setting{hint(name, [], config_name)}"
         return f"{removed[0]} would take away what a run needs: write {name}=VALUE"

@@ -8,6 +8,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from resd.word import key_value
+
 _run: list[Path] = []  # of this process, once it has a directory
 
 
@@ -37,7 +39,7 @@ def sweep(sweep_dir: Path) -> str:
 
 
 def _with(key: str, folder: Path, dropped: tuple[str, ...]) -> str:
-    words = [word for word in sys.argv[1:] if word.lstrip("+").partition("=")[0] not in dropped]
+    words = [word for word in sys.argv[1:] if key_value(word)[0] not in dropped]
     return f"{_program()} {shlex.join([*words, f'{key}={_value(str(folder))}'])}"
 
 

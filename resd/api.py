@@ -22,6 +22,7 @@ from resd.report.read import read_jsonl, read_run
 from resd.report.rewards import scores
 from resd.task import Task, scalar
 from resd.types import UserError
+from resd.word import key_value
 
 EVALUATED = ("eval/", "part/", "transfer/")
 
@@ -128,7 +129,7 @@ def _words(task: Task | str | None, overrides: Mapping[str, Any]) -> Iterator[st
     elif task is not None:
         yield from ("task=custom", f"task.name={_value('task', _name(task))}")
     for key, value in overrides.items():
-        section = key.lstrip("+~").split(".")[0].split("/")[0]
+        section = key_value(key)[0].split(".")[0].split("/")[0]
         if section == "hydra":
             raise UserError(f"{key} is for the command line: leave it out, and write a loop for a sweep")
         if section == "task" and not named:

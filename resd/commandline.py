@@ -32,6 +32,7 @@ from resd.advice import QUOTES, quoted
 from resd.config import CONF, rank, validate
 from resd.manual import manual
 from resd.types import UserError
+from resd.word import key_value
 
 _HYDRAS_FOLDERS = ("hydra.sweep.dir", "hydra.run.dir")  # the one kind of path that Hydra uses itself
 
@@ -190,7 +191,7 @@ def _without_equals(words: Sequence[str], place: int, config_name: str) -> str:
     name, _, value = word.partition(":")
     said = f"{word} is not a setting with a value"
     if (word.startswith("=") and place == 0) or "/" in name:
-        if config_name == "evaluate" and "checkpoint" not in {each.partition("=")[0] for each in words}:
+        if config_name == "evaluate" and "checkpoint" not in {key_value(each)[0] for each in words}:
             return f"{said}: write {shlex.quote(f'checkpoint={word}')}"
         return f"{said}: write KEY=VALUE"
     if before.endswith("=") and "=" in before:

@@ -42,6 +42,7 @@ from resd.settings import JudgeSettings, LibrarySettings
 from resd.task import Task
 from resd.train import check_world, guarded, load_task
 from resd.types import Messages, Problem, UserError
+from resd.word import key_value
 
 Telling = Callable[..., Callable[[Problem], Messages]]  # of a task's own way to ask, and the prompts of a model
 
@@ -109,7 +110,7 @@ def settings_of(composed: DictConfig, words: Sequence[str] = ()) -> tuple[Config
         raise UserError(f"checkpoint={own.checkpoint} does not exist: write checkpoint=RUN/checkpoints/step_N")
     folder = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
     trained = trained_settings(folder)
-    keys = [word.lstrip("+").partition("=")[0] for word in words]
+    keys = [key_value(word)[0] for word in words]
     said = {key: OmegaConf.select(composed, key) for key in keys if key.startswith(("model.", "rollout."))}
     for section in ("model", "rollout") if trained else ():
         composed[section] = OmegaConf.merge(composed[section], trained[section])

@@ -20,7 +20,7 @@ from resd.types import UserError
 
 @pytest.fixture
 def words(monkeypatch: pytest.MonkeyPatch) -> None:
-    argv = ["resd.train", "task=local", "task.options.noun=a word", "resume=never", "run_dir=old", "--config-dir=it's"]
+    argv = ["resd.train", "task=local", "task.options.noun=a word", "+resume=never", "run_dir=old", "--config-dir=it's"]
     monkeypatch.setattr(sys, "argv", argv)
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "resd.train", *argv[1:]])
     for name in ("TORCHELASTIC_RUN_ID", "GROUP_WORLD_SIZE", "LOCAL_WORLD_SIZE"):
