@@ -3,8 +3,8 @@
     python -m resd.evaluate checkpoint=RUN/checkpoints/step_000040 task=manufactoria samples=4
 
 `checkpoint` is one of a run (or its `best`), a `model/` folder of one, wherever it was moved or copied to, or any
-Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here, but for what
-this command itself says of it (`rollout.max_response=2048`).
+Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here, but for the
+settings that this command itself names (`rollout.max_response=2048`). A word that would do nothing is refused or named.
 `library=RUN/playbook.jsonl` tells it rules besides (`resd.context.library`), `worth=32` measures what each of them is
 worth (`resd.measure.ablation`).
 `resd.evaluate(…)`, a call of this module, is `resd.api.evaluate`.
@@ -25,6 +25,7 @@ from typing import Any
 import hydra
 import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -32,11 +33,13 @@ from rich.table import Column, Table
 
 from resd import commandline
 from resd import config as configuration
+from resd.advice import GROUPS
 from resd.config import Config
 from resd.context import library
 from resd.context.playbook import Playbook
 from resd.folder import made_for
 from resd.measure import worth
+from resd.report.groups import flat
 from resd.report.worth import honesty, points, summary
 from resd.settings import JudgeSettings, LibrarySettings
 from resd.task import Task
@@ -44,6 +47,15 @@ from resd.train import check_world, guarded, load_task
 from resd.types import Messages, Problem, UserError
 from resd.word import key_value
 
+# What an evaluation has a name of its own for, and what says nothing without another setting.
+INSTEAD = {"model.path": "checkpoint", "run_dir": "out"}
+WANTS = {"placement": "library", "cap": "library", "filler": "library", "left_out": "worth", "outcome": "worth"}
+# What it reads of the settings of a run.
+READ = (
+    *("seed", "progress", "task", "model", "engine", "hardware", "verify"),
+    *("rollout.max_prompt", "rollout.max_response", "rollout.max_turns"),
+    *("evaluation.temperature", "evaluation.top_p", "evaluation.limit", "evaluation.vote"),
+)
 Telling = Callable[..., Callable[[Problem], Messages]]  # of a task's own way to ask, and the prompts of a model
 
 
@@ -65,8 +77,10 @@ def answer(
     and, if they ask what entries are worth, what `resd.measure.ablation` says of it.
     """
     told = configuration.checked(LibrarySettings, {key: composed[key] for key in LibrarySettings.model_fields})
-    rules = library.load(told)
     settings, out = settings_of(composed, words)
+    if configuration.rank() == 0 and (idle := unread(words)):
+        print(f"for training, and not read by an evaluation: {', '.join(idle)}", file=sys.stderr)
+    rules = library.load(told)
     if rules is not None and told.worth is not None:
         return weigh(settings, out, told, rules, own)
     telling = None if rules is None else partial(library.told, library=rules, placement=told.placement)
@@ -102,6 +116,8 @@ def worth_table(weighed: Mapping[str, Any]) -> Table:
 def settings_of(composed: DictConfig, words: Sequence[str] = ()) -> tuple[Config, Path | None]:
     """The settings of an evaluation, and where to write it; of the model those of its run, but for what `words` say."""
     OmegaConf.set_struct(composed, False)
+    said = named(words)
+    refuse(said)
     if OmegaConf.is_missing(composed, "checkpoint"):
         raise UserError("checkpoint has no value: write checkpoint=RUN/checkpoints/step_N")
     own = configuration.checked(JudgeSettings, {key: composed.pop(key) for key in JudgeSettings.model_fields})
@@ -110,14 +126,21 @@ def settings_of(composed: DictConfig, words: Sequence[str] = ()) -> tuple[Config
         raise UserError(f"checkpoint={own.checkpoint} does not exist: write checkpoint=RUN/checkpoints/step_N")
     folder = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
     trained = trained_settings(folder)
-    keys = [key_value(word)[0] for word in words]
-    said = {key: OmegaConf.select(composed, key) for key in keys if key.startswith(("model.", "rollout."))}
-    for section in ("model", "rollout") if trained else ():
-        composed[section] = OmegaConf.merge(composed[section], trained[section])
-    for key, value in said.items():
-        OmegaConf.update(composed, key, value)
+    if trained:
+        passed_over = take_over(composed, trained, said)
+        chosen = [f"{key}={value}" for key, value in map(key_value, words) if key in ("model", "preset")]
+        if chosen and passed_over and configuration.rank() == 0:
+            print(
+                f"as the run of {checkpoint} told its model, not as {' '.join(chosen)} has it: "
+                f"{', '.join(passed_over)}; write KEY=VALUE for what shall be otherwise",
+                file=sys.stderr,
+            )
     composed.model.path = str(folder)
-    composed.evaluation.samples = own.samples
+    samples = f"evaluation.samples={composed.evaluation.samples}"
+    if "evaluation.samples" not in said:
+        composed.evaluation.samples = own.samples
+    elif "samples" in said and samples != f"evaluation.samples={own.samples}":
+        raise UserError(f"{samples} and samples={own.samples} are two answers to one question: write one of them")
     try:
         settings = configuration.validate(composed)
     except UserError as error:
@@ -128,6 +151,44 @@ def settings_of(composed: DictConfig, words: Sequence[str] = ()) -> tuple[Config
             file=sys.stderr,
         )
     return settings, Path(own.out).expanduser() if own.out else None
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """The settings and groups that the words of a command name, a mapping's settings one by one."""
+    read = OverridesParser.create().parse_overrides(list(words))
+    return [key for word in read for key in flat({key_value(str(word.input_line))[0]: word.value()})]
+
+
+def refuse(said: Sequence[str]) -> None:
+    """Raises UserError for what would do nothing, because an evaluation has another name for it or lacks the rest."""
+    for key, instead in INSTEAD.items():
+        if key in said:
+            raise UserError(f"{key} is {instead} in an evaluation: leave it out, and write {instead}=VALUE")
+    for key, wanted in WANTS.items():
+        if key in said and wanted not in said:
+            raise UserError(f"{key} does nothing without {wanted}: write {wanted}=VALUE as well, or leave {key} out")
+
+
+def take_over(composed: DictConfig, trained: Mapping[str, Any], said: Sequence[str]) -> list[str]:
+    """Take what a run told its model, but for settings that this command names; which others are different then."""
+
+    def now() -> dict[str, Any]:
+        return flat({section: OmegaConf.to_container(composed[section]) for section in ("model", "rollout")})
+
+    before = now()
+    own = {key: OmegaConf.select(composed, key) for key in said if key.startswith(("model.", "rollout."))}
+    for section in ("model", "rollout"):
+        composed[section] = OmegaConf.merge(composed[section], trained[section])
+    for key, value in own.items():
+        OmegaConf.update(composed, key, value)
+    return [key for key, value in now().items() if before.get(key) != value and key != "model.path"]
+
+
+def unread(words: Sequence[str]) -> list[str]:
+    """Those of the settings that these words name which an evaluation has no use for."""
+    known = (*READ, *JudgeSettings.model_fields, "hydra")
+    plain = [key for key in named(words) if "/" not in key and key.partition("@")[0] not in GROUPS]
+    return [key for key in plain if not any(key == name or key.startswith(f"{name}.") for name in known)]
 
 
 def trained_settings(folder: Path) -> Any:

@@ -411,6 +411,39 @@ def test_what_a_command_says_itself_is_not_the_run_s_to_say(run_dir: Path) -> No
     assert told["model"]["prompts"] != "full"
 
 
+def asked(*words: str) -> config.Config:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return settings_of(compose("evaluate", list(words)), words)[0]
+
+
+def test_settings_in_a_mapping_are_the_command_s_own_too(run_dir: Path) -> None:
+    own = [f"checkpoint='{run_dir / 'best'}'", "task=custom", "task.name=t:T"]
+    told = yaml.safe_load((run_dir / "config.yaml").read_text())
+    found = asked(*own, "rollout={max_response: 99}", "evaluation.samples=7")
+    assert found.evaluation.samples == 7
+    assert (
+        asked(*own, "samples=3").evaluation.samples
+        == asked(*own, "samples=3", "evaluation.samples=3").evaluation.samples
+        == 3
+    )
+    assert found.rollout.model_dump() == told["rollout"] | {"max_response": 99}
+
+
+def test_a_choice_that_a_run_s_settings_pass_over_is_told(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = [f"checkpoint='{run_dir / 'best'}'", "task=custom", "task.name=t:T"]
+    told = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert asked(*own).rollout.max_response == told["rollout"]["max_response"]
+    assert capsys.readouterr().err == ""  # nobody has said anything else
+    found = asked(*own, "model=qwen3_0_6b", "model.prompts=full", "rollout.max_response=99")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "not as model=qwen3_0_6b has it: " in said
+    assert "model.max_prompt" in said
+    assert "rollout.max_prompt" in said
+    assert not {"model.path", "model.prompts", "rollout.max_response"} & {*said.replace(";", ",").split(", ")}
+    assert (found.model.max_prompt, found.model.prompts) == (told["model"]["max_prompt"], "full")
+
+
 def test_an_evaluation_says_if_it_does_not(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         settings, _ = settings_of(compose("evaluate", [f"checkpoint={tiny_model}", "rollout.max_response=7"]))

@@ -142,7 +142,7 @@ def evaluated(model: Path, out: Path, *words: str) -> list[str]:
     """What the model was asked."""
     given = [*SMALL[:2], f"checkpoint={model}", f"out={out}", "samples=1", "evaluation.limit=2", *words]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        _evaluate(compose("evaluate", given))
+        _evaluate(compose("evaluate", given), given)
     lines = (out / "attempts/step_000000.jsonl").read_text().splitlines()
     return [json.loads(line)["prompt"] for line in lines]
 
@@ -152,7 +152,10 @@ def test_an_evaluation_is_told_the_library(
 ) -> None:
     path = written(tmp_path / "playbook.jsonl", library)
     plain = evaluated(tiny_model, tmp_path / "0")
-    one = evaluated(tiny_model, tmp_path / "1", f"library={path}", "placement=before", "cap=1")
+    assert "not read by an evaluation" not in capsys.readouterr().err
+    idle = ["steps=3", "optimizer.lr=1"]
+    one = evaluated(tiny_model, tmp_path / "1", f"library={path}", "placement=before", "cap=1", "seed=0", *idle)
+    assert "not read by an evaluation: steps, optimizer.lr\n" in capsys.readouterr().err
     assert len(plain) == len(one) == 2
     for without, with_it in zip(plain, one, strict=True):
         before, rule, after = with_it.partition(SPOKEN.splitlines()[0] + f"\n- {RULES[1]}\n\n")

@@ -103,6 +103,14 @@ MISTAKES = {
         "evaluate checkpoint=empty": ["checkpoint=empty is not a model folder"],
         "evaluate checkpoint=a_file": ["checkpoint=a_file is not a model folder"],
         "evaluate checkpoint=old smaples=2": ["did you mean samples?"],
+        "evaluate checkpoint=old model.path=empty": ["model.path is checkpoint in an evaluation", "checkpoint=VALUE"],
+        "evaluate checkpoint=old +model={path:x}": ["model.path is checkpoint"],
+        "evaluate checkpoint=old samples=4 evaluation.samples=8": [
+            "evaluation.samples=8 and samples=4 are two answers"
+        ],
+        "evaluate checkpoint=old run_dir=x": ["run_dir is out in an evaluation", "write out=VALUE"],
+        "evaluate checkpoint=old cap=8": ["cap does nothing without library: write library=VALUE as well"],
+        "evaluate checkpoint=old library=rows.jsonl left_out=0.1": ["left_out does nothing without worth"],
         "report": ["RUN"],
         "report empty": ["empty is not a run directory"],
         "report nowhere": ["nowhere is not a run directory"],
