@@ -321,6 +321,25 @@ def test_what_the_gate_knows_outlives_a_resume(chat: Chat, tmp_path: Path) -> No
         assert each.rules == []
 
 
+def test_changes_that_nothing_can_judge_are_not_made_and_the_run_goes_on(chat: Chat, tmp_path: Path) -> None:
+    it = gated(tmp_path, chat, ["add: lose all", "add: be right", "add: be quick"])
+    first, second = (problem.id for problem in it.algorithm.apart)
+    for id in (first, second):
+        it.engine.script[id] = lambda text, id=id: "lost" if "lose all" in text else f"right {id}"
+    it.update("one")
+    assert (it.rules, it.metrics["playbook/added"], it.observation.stop) == ([], 0, "")
+    assert (it.metrics["gate/lost"], it.metrics["library/refused_gate"], it.metrics["verify/lost"]) == (1, 1, 2)
+    assert "gate/change" not in it.metrics
+    assert it.run.journal.lost["gate/lost"] == 1  # and is told with its reason
+
+    # One has a verdict before the change, the other after it and from then on: both are asked again.
+    it.engine.script |= {first: ["right", "lost"], second: ["lost", "right"]}
+    it.update("one")
+    assert (it.rules, it.metrics["gate/lost"]) == ([], 1)
+    it.update("one")
+    assert (it.rules, it.metrics["gate/lost"], it.metrics["gate/change"]) == (["be quick"], 0, 0.0)
+
+
 def test_a_gate_leaves_half_of_the_problems_to_learn_from(chat: Chat, tmp_path: Path) -> None:
     it = world(tmp_path, chat)
     with pytest.raises(UserError, match=r"algorithm\.gate=2 keeps more than half of 3 training problems apart"):

@@ -172,23 +172,25 @@ class Algorithm(base.Algorithm[Settings]):
 
     def _gated(self, candidate: Playbook, revision: Revision) -> tuple[Revision, dict[str, float]]:
         """Takes the candidate, or refuses all of it if the problems kept apart get less reward with it, of the same
-        seeds. What was done, and the paired change with its 95 % interval."""
+        seeds, or none of them two verdicts. What was done, and the paired change with its 95 % interval."""
         if not self.apart or not (revision.added or revision.removed):
             self.library = candidate
             return revision, {}
         self.known = self.known or self._rewards(self.library)
         rewards = self._rewards(candidate)
         both = self.known.keys() & rewards.keys()
-        if not both:
-            raise UserError(f"none of the {len(self.apart)} problems of algorithm.gate got a verdict: see verify/lost")
+        why = f"{len(self.known)} of {len(self.apart)} had a verdict before the change and {len(rewards)} after it"
+        self.run.journal.count("gate/lost", not both, why)
         names = ("gate/change", "gate/change_low", "gate/change_high")
-        change = difference({id: self.known[id] for id in both}, {id: rewards[id] for id in both})
-        if change[0] < 0:
+        change = difference({id: self.known[id] for id in both}, {id: rewards[id] for id in both}) if both else ()
+        if change and change[0] >= 0:
+            self.library, self.known = candidate, rewards
+        else:
             refused = Counter({**revision.refused, "gate": len(revision.added) + len(revision.removed)})
             revision = Revision((), (), refused, 0.0)
-        else:
-            self.library, self.known = candidate, rewards
-        return revision, dict(zip(names, change, strict=True))
+        if not both:
+            self.known = {}  # asked again at the next change
+        return revision, dict(zip(names, change, strict=bool(both)))
 
     def _rewards(self, rules: Playbook) -> dict[str, float]:
         """What the problems kept apart earn with these rules in sight, by problem."""

@@ -36,6 +36,7 @@ LOSSES: Mapping[str, str] = {
     "propose/duplicate": "proposals that repeat another, not tried",
     "propose/held_out": "proposals that are test problems, left out",
     "update/not_finite": "optimizer steps skipped for a gradient that is not finite",
+    "gate/lost": "changes that no problem kept apart could judge, not made",
     "library/refused_unknown": "changes of rules that are not there, not made",
     "library/refused_cap": "changes beyond algorithm.cap, not made",
     "library/refused_floor": "changes that algorithm.floor forbids, not made",
