@@ -11,23 +11,32 @@ from resd.config import rank
 from resd.types import UserError
 
 LITTER = {".lock", "config.yaml", "tensorboard"}  # of a run without a result
+_at_work: list[tuple[Path, list[Path]]] = []  # those of this process, and which folders were made for each
 
 
 @contextmanager
 def made_for(folder: Path, name: str = "run_dir") -> Iterator[None]:
     """Makes the directory, rank 0's, or says why it cannot be. One that this made goes again, with the folders made
     for it, if the block fails before anything is worth keeping."""
-    made = _make(folder, name) if rank() == 0 else []
+    _at_work.append((folder, _make(folder, name) if rank() == 0 else []))
     try:
         yield
     except BaseException:
+        take_back()
+        raise
+    finally:
+        _at_work.pop()
+
+
+def take_back() -> None:
+    """What `made_for` does at a failure; for a process that ends at once, too."""
+    for folder, made in _at_work:
         if made and not _worth(folder):
             again.forget()
             with suppress(OSError):
                 shutil.rmtree(folder)
                 for path in made[1:]:
                     path.rmdir()
-        raise
 
 
 def _worth(folder: Path) -> bool:

@@ -27,7 +27,7 @@ from omegaconf import DictConfig
 from resd import again, commandline, files
 from resd import config as configuration
 from resd.config import Config
-from resd.folder import made_for
+from resd.folder import made_for, take_back
 from resd.process import die_with_parent
 from resd.settings import TaskSettings, VerifySettings, VllmSettings
 from resd.task import Sequential, Split, Task
@@ -96,6 +96,7 @@ def _tell_launcher(sentence: str) -> None:
 
 
 def _stop(number: int, frame: Any) -> None:
+    take_back()
     _say(_lost(), ranks=2)
     os._exit(128 + number)
 

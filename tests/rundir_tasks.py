@@ -1,12 +1,14 @@
 """Tasks whose problems or scores change between processes, as the environment says; importable by workers."""
 
 import os
+import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from verifier_tasks import Echo
 
-from resd.types import Problem, Verdict
+from resd.types import Messages, Problem, Verdict
 
 
 @dataclass
@@ -25,6 +27,15 @@ class Changing(Echo):
     def verify(self, problem: Problem, response: str, truncated: bool = False) -> Verdict:
         name = os.environ.get("RESD_TEST_SCORE")
         return Verdict(0.0, False, 0, 1, "no", scores={name: 0.5} if name else {})
+
+
+class Told(Echo):
+    """Its process is told to stop once it has made the folder `RESD_TEST_STOPPED`, before the first result in it."""
+
+    def prompt(self, problem: Problem) -> Messages:
+        if Path(os.environ["RESD_TEST_STOPPED"], "config.yaml").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().prompt(problem)
 
 
 class UnlikeRanks(Echo):

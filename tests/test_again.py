@@ -3,12 +3,14 @@
 import json
 import shlex
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import command
 import pytest
+import test_train
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
@@ -83,6 +85,33 @@ def test_a_failed_start_leaves_no_directory(
     run_dir.mkdir(parents=True)
     assert command.train(capfd, *impossible, f"run_dir={run_dir}").status == 2
     assert run_dir.exists()
+
+
+def test_a_run_that_is_told_to_stop_before_its_first_result_leaves_no_directory(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "runs/mine"
+    words = test_train.command(tiny_model, run_dir, "task.name=rundir_tasks:Told")
+    stopped = {**test_train.environment(), "RESD_TEST_STOPPED": str(run_dir)}
+    done = subprocess.run(words, env=stopped, capture_output=True, text=True)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert done.stderr.endswith("there is nothing to go on with\n")
+    assert not run_dir.parent.exists()
+
+
+def test_what_a_kill_leaves_of_a_start_is_begun_again(
+    mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Also with other settings, and by who wants no run in it."""
+    for folder in ("attempts", "evaluations", "checkpoints/.step_000001", "tensorboard"):
+        (tmp_path / "run" / folder).mkdir(parents=True)
+    (tmp_path / "run/config.yaml").write_text("seed: 1\n")
+    for name in (".lock", "tensorboard/events"):
+        (tmp_path / "run" / name).touch()
+    given = (f"model.path={tiny_model}", f"run_dir={tmp_path / 'run'}", "resume=never", "seed=2", "on_empty=warn")
+    done = command.train(capfd, *given, "steps=1")
+    assert done.status == 0, done.err
+    assert [row["step"] for row in command.rows(tmp_path / "run") if row["kind"] == "train"] == [1]
 
 
 def test_a_log_without_a_row_and_empty_folders_are_worth_nothing(tmp_path: Path) -> None:
