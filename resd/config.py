@@ -20,7 +20,8 @@ from omegaconf.errors import (
 from pydantic import Field, SerializeAsAny, ValidationError, field_validator, model_validator
 from yaml import YAMLError
 
-from resd import algorithms
+from resd import algorithms, defaults
+from resd.defaults import completed
 from resd.model import files
 from resd.report.trackers import LIBRARIES
 from resd.settings import (
@@ -48,7 +49,7 @@ from resd.settings.complaints import complaints
 from resd.types import UserError
 
 SectionT = TypeVar("SectionT", bound=Section)
-CONF = ROOT / "resd" / "conf"
+CONF = defaults.CONF
 NANO = ROOT / "resd" / "model" / "nano"
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -218,11 +219,10 @@ def dump(config: Config) -> str:
 
 
 def read(path: Path) -> Config:
-    """The configuration of an earlier run; sections that are younger than it are as shipped."""
+    """The configuration of an earlier run; settings that are younger than it are as shipped."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the directory of a run")
-    younger = {key: value for key, value in _written(CONF / "config.yaml").items() if key in Config.model_fields}
-    return validate(OmegaConf.create({**younger, **_written(path)}))
+    return validate(OmegaConf.create(completed(_written(path))))
 
 
 def _written(path: Path) -> dict[str, Any]:
@@ -256,11 +256,12 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
     file = run_dir / "config.yaml"
     if not file.is_file():
         return []
-    old_values = _flat(_written(file))
+    written = _written(file)
+    old_values = _flat(completed(written))
     new_values = _flat(new.model_dump(mode="json"))
     changed = [key for key in sorted(old_values | new_values) if old_values.get(key) != new_values.get(key)]
     kinds = [key for key in old_values if key.startswith("algorithm.") and key.endswith(".name")]
-    fixed = [name for name in IDENTITY if any(_within(key, name) for key in old_values)]  # others are younger than it
+    fixed = [name for name in IDENTITY if any(_within(key, name) for key in _flat(written))]  # others are younger
     fixed += kinds  # an algorithm's, and those of the ones inside it
     for key in changed:
         if any(_within(key, name) for name in fixed):

@@ -53,7 +53,11 @@ def test_a_run_older_than_a_setting_goes_on(tmp_path: Path) -> None:
     older = settings.model_dump(mode="json")
     del older["forgetting"], older["engine"]["pipelined"]
     (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(older))
-    assert "engine.pipelined: None -> False" in config.check_same_run(tmp_path, settings)
+    assert config.check_same_run(tmp_path, settings) == ["forgetting.every: 0 -> 2"]
+    engine = settings.engine.model_copy(update={"pipelined": True})
+    assert "engine.pipelined: False -> True" in config.check_same_run(
+        tmp_path, settings.model_copy(update={"engine": engine})
+    )
     with pytest.raises(UserError, match="seed=0, not 1"):
         config.check_same_run(tmp_path, settings.model_copy(update={"seed": 1}))
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from resd.defaults import completed
 from resd.report.ranking import METRICS, best_step
 from resd.report.read import RunRecord
 from resd.report.rewards import REWARD, graded, judges
@@ -80,7 +81,8 @@ def group_runs(runs: Sequence[RunRecord], across: Sequence[str] = ()) -> list[Gr
     members: dict[str, list[RunRecord]] = {}
     for run in runs:
         settings = essential(run.config, across)
-        key = repr(sorted(settings.items())) if settings else str(run.path)
+        told = sorted((name, value) for name, value in settings.items() if value is not None)
+        key = repr(told) if settings else str(run.path)
         members.setdefault(key, []).append(run)
     groups = list(members.values())
     settled = [essential(group[0].config, across) for group in groups]
@@ -89,10 +91,10 @@ def group_runs(runs: Sequence[RunRecord], across: Sequence[str] = ()) -> list[Gr
 
 
 def essential(config: Mapping[str, Any], across: Sequence[str] = ()) -> dict[str, Any]:
-    """Flat settings without the incidental ones."""
+    """Flat settings without the incidental ones; those that are younger than the run are as shipped."""
     return {
         key: value
-        for key, value in flat(config).items()
+        for key, value in flat(completed(config) if config else config).items()
         if not any(key == name or key.startswith(f"{name}.") for name in (*INCIDENTAL, *across))
     }
 
