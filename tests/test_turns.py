@@ -3,6 +3,9 @@
 import json
 import math
 import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 import scripted
 import test_learner
+import test_train
 import tiny
 import torch
 from command import rows, train
@@ -362,6 +366,51 @@ def test_a_run_from_the_command_line(mesh: DeviceMesh, tmp_path: Path, capfd: An
     assert found.get("mismatch_kl", 0) < 1e-3
     attempts = [json.loads(line) for line in (tmp_path / "run/attempts/step_000001.jsonl").read_text().splitlines()]
     assert all("clue train" in each["response"] for each in attempts if len(each["turns"]) > 1)
+
+
+NANO = Path(__file__).parent.parent / "resd/model/nano"  # whose replies end
+TALK = [
+    *("task.name=turn_tasks:Killing", "batch_size=2", "inner_updates=1", "rollout.max_response=360", "steps=2"),
+    *("evaluation.before=false", "evaluation.limit=1", "evaluation.samples=1", "hardware.threads=1"),
+]
+
+
+def attempts_of(run_dir: Path) -> list[dict[str, Any]]:
+    files = sorted((run_dir / "attempts").glob("step_*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def test_two_ranks_talk_as_one_does(mesh: DeviceMesh, tmp_path: Path) -> None:
+    one, two = tmp_path / "1", tmp_path / "2"
+    test_train.run(NANO, one, *TALK)
+    words = [*test_train.SMALL, *TALK, f"model.path={NANO}", f"run_dir={two}"]
+    test_train.finish([sys.executable, str(Path(__file__).with_name("world.py")), "2", *words])
+    for left, right in zip(attempts_of(one), attempts_of(two), strict=True):
+        ours, theirs = ([loss or 0.0 for loss in each.pop("token_loss", [])] for each in (left, right))
+        assert left == right
+        assert ours == pytest.approx(theirs, rel=0.01, abs=1e-5)  # of some, nothing but rounding is left
+    found = [test_train.of_kind(test_train.metrics(run_dir), "train") for run_dir in (one, two)]
+    assert max(row["response/turns"] for row in found[0]) > 1
+    for left, right in zip(*found, strict=True):
+        assert left.keys() == right.keys()
+        for name in left.keys() - {"kind"}:
+            if not name.startswith(("time/", "perf/", "ratio_")):  # of ratios, how many are beyond a limit
+                assert left[name] == pytest.approx(right[name], rel=1e-4, abs=1e-6), name
+    a, b = test_train.weights(one, 2), test_train.weights(two, 2)
+    for name in a:
+        assert (a[name] - b[name]).abs().max() < 1e-4, name
+
+
+def test_a_run_that_is_killed_between_two_turns_ends_as_if_it_had_not_been(mesh: DeviceMesh, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    test_train.run(NANO, whole, *TALK)
+    killing = {**test_train.environment(), "RESD_TEST_KILLED": str(broken)}
+    killed = subprocess.run(test_train.command(NANO, broken, *TALK), env=killing, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert test_train.reached(broken) == 1
+    test_train.run(NANO, broken, *TALK)
+    assert any(len(each["turns"]) > 1 for each in attempts_of(broken) if each["id"].startswith("2/"))
+    test_train.same_end(whole, broken, 2)
 
 
 def test_a_template_is_refused_before_the_first_update(tiny_model: Path, tmp_path: Path) -> None:

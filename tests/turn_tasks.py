@@ -1,8 +1,10 @@
 """A task that answers, and does so badly when a reply says how; importable, since it runs in another process."""
 
 import os
+import signal
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from resd.types import Messages, Problem, Verdict
 
@@ -45,3 +47,17 @@ class Clues:
         passed = response[-1].startswith("right")
         feedback = "" if passed else f"{problem.id} is not {response[-1]} in {len(response)} turns"
         return Verdict(float(passed), passed, int(passed), 1, feedback, error="truncated" if truncated else None)
+
+
+class Killing(Clues):
+    """Between two turns of an update after the first one, kills the process of the run in `RESD_TEST_KILLED`."""
+
+    def __init__(self, turns: int = 2) -> None:
+        super().__init__(turns)
+        self.process, self.run = os.getpid(), os.environ.get("RESD_TEST_KILLED")
+
+    def follow(self, problem: Problem, replies: Sequence[str]) -> Messages:
+        said = super().follow(problem, replies)
+        if said and self.run and Path(self.run, "attempts/step_000001.jsonl").exists():
+            os.kill(self.process, signal.SIGKILL)
+        return said
