@@ -207,7 +207,7 @@ def build_engine(settings: Config, chat: Chat, student: Policy | None = None, li
 
 def longest(settings: Config) -> int:
     """Tokens of the longest prompt and response of any role."""
-    return max(settings.rollout.max_prompt, settings.model.max_prompt) + settings.rollout.max_response
+    return plan.longest_row(settings)
 
 
 def check_same_on_all_ranks(problems: Mapping[str, Fingerprint], settings: Config) -> None:

@@ -28,6 +28,7 @@ from resd.context.playbook import Playbook
 from resd.context.reflect import Reflector, count_invalid
 from resd.settings import (
     AlgorithmSettings,
+    Asked,
     PolicyGradientSettings,
     Positive,
     SamplingSettings,
@@ -86,9 +87,19 @@ class Settings(AlgorithmSettings):
     def rollouts(self) -> int:
         return 1
 
-    @property
-    def trains_writing(self) -> bool:
-        return True
+    def asks(self, problems: int) -> list[Asked]:
+        failed = min(problems, self.failures or problems)
+        retries = failed * (self.group + self.plain_retry)
+        return [
+            Asked("rollout", problems),
+            Asked("reflect", failed * self.group, self.writing, "failed", "attempt", "text"),
+            Asked("retry", retries, self.retrying, "failed", "attempt"),
+        ]
+
+    def trains(self, problems: int) -> list[Asked]:
+        _, reflections, _ = self.asks(problems)
+        passed = [Asked("rollout", problems - reflections.count // self.group, of="passed")]
+        return [reflections, *(passed if self.successes else ())]
 
     def check(self, problems: Sequence[Problem]) -> str:
         given(self.library)

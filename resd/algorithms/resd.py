@@ -21,6 +21,7 @@ from resd.context.reflect import Reflector, apply_tags, count_invalid
 from resd.context.solutions import SolutionBuffer
 from resd.settings import (
     AlgorithmSettings,
+    Asked,
     ObjectiveSettings,
     Positive,
     SamplingSettings,
@@ -66,6 +67,16 @@ class Settings(AlgorithmSettings):
     """whether a success says which entries helped"""
     distil_self_success: bool
     """whether a success is distilled too, on its own answer"""
+
+    def asks(self, problems: int) -> list[Asked]:
+        attempts, written = problems * self.group, self.writing
+        tags = [Asked("tag", problems, written, "passed", "attempt", "text")] if self.tag_successes else []
+        return [
+            Asked("rollout", attempts),
+            Asked("reflect", attempts, written, "failed", "attempt", "text"),
+            *tags,
+            Asked("curate", problems, written, "failed", "attempt", "text"),
+        ]
 
     def check(self, problems: Sequence[Problem]) -> str:
         scope = self.playbook.scope

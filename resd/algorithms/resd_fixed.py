@@ -13,6 +13,7 @@ from resd.algorithms import resd
 from resd.context.concise import Removals
 from resd.context.curate import Curation, Curator
 from resd.context.playbook import UNNAMED, Playbook
+from resd.settings import Asked
 from resd.types import Attempt
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ class Settings(resd.Settings):
     name: Literal["resd_fixed"]  # type: ignore[assignment]
     entries: Annotated[tuple[str, ...], Field(min_length=1)]
     """the playbook from start to end: ["first rule","second rule"]"""
+
+    def asks(self, problems: int) -> list[Asked]:
+        return [each for each in super().asks(problems) if each.phase != "curate"]
 
 
 class Silent(Curator):

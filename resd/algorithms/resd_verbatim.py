@@ -12,6 +12,7 @@ from resd.context.curate import Curation, Curator
 from resd.context.parts import TagsRead
 from resd.context.playbook import UNNAMED, Playbook
 from resd.context.reflect import Reflector, first_per_problem
+from resd.settings import Asked
 from resd.types import Attempt, Question, Reflection
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ class Settings(resd.Settings):
     """Those of RESD; the teacher reads the feedback once, so `teacher_prompt.reflection` is off."""
 
     name: Literal["resd_verbatim"]  # type: ignore[assignment]
+
+    def asks(self, problems: int) -> list[Asked]:
+        return [each for each in super().asks(problems) if each.phase == "rollout"]
 
 
 class Echo(Reflector):

@@ -35,7 +35,7 @@ from resd.context.difficulty import Difficulty
 from resd.context.library import given, told
 from resd.context.pairs import Control, Pair, Pairs, altered, portion
 from resd.context.spans import last_block, tokens_in
-from resd.settings import AlgorithmSettings, Fraction, Positive, SamplingSettings, TeacherPromptSettings
+from resd.settings import AlgorithmSettings, Asked, Fraction, Positive, SamplingSettings, TeacherPromptSettings
 from resd.task import Task, follows, proposing
 from resd.types import Attempt, Messages, Observation, Problem, Sample, UserError, Verdict
 
@@ -77,9 +77,15 @@ class Settings(AlgorithmSettings):
     proposing: SamplingSettings
     repairing: SamplingSettings
 
-    @property
-    def trains_writing(self) -> bool:
-        return True
+    def asks(self, problems: int) -> list[Asked]:
+        if self.pairs == "external":
+            return []
+        own = [Asked("propose", problems, self.proposing, says="text")] if self.problems == "own" else []
+        repairs = Asked("repair", problems * self.repairs, self.repairing, "failed", "attempt")
+        return [*own, Asked("rollout", problems * self.group), *([repairs] if self.repairs else ())]
+
+    def trains(self, problems: int) -> list[Asked]:
+        return [Asked("pairs", self.portion + round(self.keep_right * self.portion), self.repairing, reads="attempt")]
 
     @model_validator(mode="after")
     def _findable(self) -> "Settings":

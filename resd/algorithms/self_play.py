@@ -24,7 +24,7 @@ from pydantic import model_validator
 from resd.algorithms import base
 from resd.algorithms.grpo import by_group, compared, grouped
 from resd.context.votes import elected
-from resd.settings import AlgorithmSettings, PolicyGradientSettings, Positive, SamplingSettings
+from resd.settings import AlgorithmSettings, Asked, PolicyGradientSettings, Positive, SamplingSettings
 from resd.task import Task, proposing
 from resd.types import Attempt, Observation, Problem, Verdict
 
@@ -57,9 +57,15 @@ class Settings(AlgorithmSettings):
     def rollouts(self) -> int:
         return self.proposals * (1 + self.group)
 
-    @property
-    def trains_writing(self) -> bool:
-        return True
+    def asks(self, problems: int) -> list[Asked]:
+        proposals = problems * self.proposals
+        return [
+            Asked("propose", proposals, self.proposing, says="text"),
+            Asked("rollout", proposals * self.group),
+        ]
+
+    def trains(self, problems: int) -> list[Asked]:
+        return self.asks(problems)
 
     def check_task(self, task: Task) -> None:
         proposing(task, "algorithm=self_play")

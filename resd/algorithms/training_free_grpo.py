@@ -32,7 +32,7 @@ from resd.context.render import split_problem
 from resd.context.revision import Revision, revise
 from resd.context.stopping import IN_A_ROW, exhausted, restless
 from resd.measure.forgetting import difference
-from resd.settings import AlgorithmSettings, Fraction, Placement, Positive, SamplingSettings
+from resd.settings import AlgorithmSettings, Asked, Fraction, Placement, Positive, SamplingSettings
 from resd.types import Attempt, Messages, Observation, Problem, Reflection, UserError
 
 if TYPE_CHECKING:
@@ -73,6 +73,20 @@ class Settings(AlgorithmSettings):
                 "or algorithm.groups=failed"
             )
         return self
+
+    def asks(self, problems: int) -> list[Asked]:
+        attempts, written = problems * self.group, self.writing
+        return [
+            Asked("rollout", attempts),
+            Asked("summarise", attempts, written, reads="attempt", says="text"),
+            Asked("compare", problems, written, reads="attempt", says="text"),
+            Asked("decide", problems, written, reads="attempt", says="text"),
+            Asked("consolidate", 1, written, reads="batch", says="text"),
+            *([Asked("gate", self.gate)] if self.gate else ()),
+        ]
+
+    def trains(self, problems: int) -> list[Asked]:
+        return []
 
     def check(self, problems: Sequence[Problem]) -> str:
         self.begin()

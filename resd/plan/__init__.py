@@ -5,7 +5,9 @@ machine before it loads anything (`check`); `python -m resd.plan` prints them fo
 """
 
 from resd.plan.check import Room, check, longest_prompt, main_memory
-from resd.plan.estimate import GB, SIZE, Estimate, estimate
+from resd.plan.estimate import GB, SIZE, Estimate, estimate, longest_row
 from resd.plan.shape import Shape
 
-__all__ = ["GB", "SIZE", "Estimate", "Room", "Shape", "check", "estimate", "longest_prompt", "main_memory"]
+__all__ = [
+    "GB", "SIZE", "Estimate", "Room", "Shape", "check", "estimate", "longest_prompt", "longest_row", "main_memory",
+]  # fmt: skip

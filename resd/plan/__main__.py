@@ -6,8 +6,9 @@
 Memory is `resd.plan`, whose sizes are tested against real ones. Time is arithmetic over a handful of rates (MACHINES):
 a decode step reads the weights once and computes a token of every row, everything else is matrix products. Where a rate
 was measured the table says so; the others are published peaks times an assumed efficiency. Rollouts last as long as
-their longest response. Not covered: verification, evaluation, pipelined reflection, offloading, and slow networks
-between nodes.
+their longest response. What an update asks beside rollouts is the algorithm's to say (`asks`, `trains`); where updates
+are not alike, as when pairs are mined first and then learned, all of it counts. Not covered: verification, evaluation,
+pipelined reflection, authors, offloading, and slow networks between nodes.
 """
 
 import json
@@ -22,13 +23,14 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from pydantic import TypeAdapter
 
+from resd import algorithms
 from resd import config as configuration
 from resd.arguments import Parser, several
 from resd.commandline import readable
 from resd.config import Config
 from resd.plan import GB, SIZE, Room, Shape, check, estimate, longest_prompt
 from resd.report.read import RunRecord, read_run
-from resd.settings import EngineSettings, VllmSettings
+from resd.settings import Asked, EngineSettings, VllmSettings
 from resd.types import UserError
 
 QWEN3 = {"model_type": "qwen3", "vocab_size": 151936, "head_dim": 128}
@@ -82,18 +84,23 @@ class Lengths:
     longest: float
     teacher_prompt: float
     written: float
-    failed: float = 0.8  # share of attempts that are reflected on
+    failed: float = 0.8  # share of attempts that fail
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of attempts, by what came of them."""
+        return {"all": 1.0, "failed": self.failed, "passed": 1 - self.failed}
 
 
 def seconds(shape: Shape, config: Config, ranks: int, lengths: Lengths, machine: Machine) -> dict[str, float]:
     """Seconds of each phase of an update."""
-    samples = config.batch_size * config.algorithm.group
-    teacher = config.algorithm.teacher is not None
-    writes = getattr(config.algorithm, "writing", None) is not None
+    algorithm, batch, of = config.algorithm, config.batch_size, lengths.shares
     tensor_parallel = config.engine.tensor_parallel if isinstance(config.engine, VllmSettings) else 1
     size, engines = SIZE[config.engine.dtype], ranks // tensor_parallel
 
     def decode(requests: float, prompt: float, mean: float, longest: float) -> float:
+        if not requests:
+            return 0.0
         rows = requests / engines
         rounds = max(1.0, rows / config.engine.max_batch)
         read = size * min(shape.parameters, shape.computed * max(1.0, rows / rounds))  # many rows use all experts
@@ -107,18 +114,35 @@ def seconds(shape: Shape, config: Config, ranks: int, lengths: Lengths, machine:
         """FLOP of `times` forward passes over a text of so many tokens, causal attention included."""
         return times * tokens * (2 * shape.computed + 2 * shape.layers * shape.queries * tokens)
 
+    def texts(asked: Asked) -> tuple[float, float, float]:
+        """Tokens of a prompt, of what is said to it, and of the longest that is."""
+        limits = asked.sampling or config.rollout
+        prompt = {
+            "problem": lengths.prompt,
+            "attempt": lengths.teacher_prompt,
+            "batch": lengths.prompt + of["failed"] * batch * lengths.written,
+        }[asked.reads]
+        said = {"answer": (lengths.response, lengths.longest), "text": (lengths.written, 2 * lengths.written)}
+        mean, longest = (min(each, limits.max_response) for each in said[asked.says])
+        return min(prompt, limits.max_prompt), mean, longest
+
+    found: dict[str, float] = {}
+    for asked in algorithm.asks(batch):
+        taken = decode(of[asked.of] * asked.count, *texts(asked))
+        found[asked.phase] = max(taken, found.get(asked.phase, 0.0))  # of two algorithms, either
+    if not algorithms.learns(algorithm):
+        return found
     # forward, as much for gradients of activations and of weights, which an adapter's base has not, and forward again
     passes = 3 - (config.model.lora is not None) + config.hardware.activation_checkpointing
-    share = samples / ranks / machine.flops
-    found = {"rollout": decode(samples, lengths.prompt, lengths.response, lengths.longest)}
-    if writes:
-        failed = lengths.failed * samples
-        found["reflect"] = decode(failed, lengths.teacher_prompt, lengths.written, 2 * lengths.written)
-        read = min(config.model.max_prompt, lengths.prompt + failed * lengths.written)
-        found["curate"] = decode(1, read, lengths.written, lengths.written)
-    if teacher:
-        found["teacher"] = share * forward(lengths.teacher_prompt + lengths.response, 1)
-    found["update"] = share * forward(lengths.prompt + lengths.response, passes)
+    updates: dict[str, tuple[float, float]] = {}
+    for asked in algorithm.trains(batch):
+        prompt, said, _ = texts(asked)
+        share = of[asked.of] * asked.count / ranks / machine.flops
+        both = share * forward(lengths.teacher_prompt + said, 1), share * forward(prompt + said, passes)
+        updates[asked.phase] = max(both, updates.get(asked.phase, both))
+    if algorithm.teacher is not None:
+        found["teacher"] = sum(teacher for teacher, _ in updates.values())
+    found["update"] = sum(own for _, own in updates.values())
     found["sync"] = size * shape.parameters / machine.sync
     return found
 
@@ -186,14 +210,16 @@ def measured(run: RunRecord, config: Config) -> Iterator[tuple[Lengths, dict[str
     for row in run.rows:
         if row["kind"] == "train":
             attempts = run.attempts(row["step"])
+            first = [a for a in attempts if not a.get("parent")]
             reflections = [a["reflection"]["text"] for a in attempts if a["reflection"]]
+            later = [a["teacher_prompt"] or a["prompt"] for a in attempts if a["teacher_prompt"] or a.get("parent")]
             lengths = Lengths(
-                prompt=mean([a["prompt"] for a in attempts]),
+                prompt=mean([a["prompt"] for a in first]),
                 response=row["response/length"],
                 longest=max(a["tokens"] for a in attempts),
-                teacher_prompt=mean([a["teacher_prompt"] for a in attempts if a["teacher_prompt"]]),
+                teacher_prompt=mean(later),
                 written=mean(reflections),
-                failed=len(reflections) / len(attempts),
+                failed=sum(not (a["verdict"] and a["verdict"]["passed"]) for a in first) / max(1, len(first)),
             )
             yield lengths, {key[5:]: value for key, value in row.items() if key.startswith("time/")}
 

@@ -3,10 +3,12 @@
 import os
 from bisect import bisect_left
 from dataclasses import dataclass
+from typing import Any
 
 from resd.config import Config
 from resd.plan.estimate import GB, Estimate, estimate
 from resd.plan.shape import Shape
+from resd.settings import RolloutSettings, Section
 from resd.types import UserError
 
 LONGEST = 2**22  # tokens of a prompt; no model reads more
@@ -77,11 +79,21 @@ def longest_prompt(shape: Shape, config: Config, ranks: int, room: Room, *others
     """The largest `model.max_prompt` that a run has room for, a single row of it with its response; 0 if none."""
 
     def too_long(tokens: int) -> bool:
-        model = config.model.model_copy(update={"max_prompt": tokens})
-        changed = config.model_copy(update={"model": model})
+        changed: Config = _following(config, config.model.max_prompt, tokens)
         return not _fits(estimate(shape, changed, ranks, room.device, *others), room)
 
     return bisect_left(range(1, LONGEST), True, key=too_long)
+
+
+def _following(section: Any, old: int, tokens: int) -> Any:
+    """The section with another limit of prompts, wherever it is that of `model.max_prompt`."""
+    found = {}
+    for name, value in section:
+        if isinstance(value, Section):
+            found[name] = _following(value, old, tokens)
+        elif name == "max_prompt" and value == old and not isinstance(section, RolloutSettings):
+            found[name] = tokens
+    return section.model_copy(update=found)
 
 
 def _fits(guess: Estimate, room: Room) -> bool:

@@ -10,12 +10,13 @@ Not covered: fragmentation, the verifier's processes, and whatever else runs on 
 CPU only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from resd import algorithms
 from resd.config import Config
 from resd.plan.shape import Shape
-from resd.settings import VllmSettings
+from resd.settings import Asked, SamplingSettings, VllmSettings
 
 GB = 2**30
 SIZE = {"float32": 4, "bfloat16": 2}
@@ -126,7 +127,8 @@ def _author(
         return {"author": 2 * size * author.parameters + engine.kv_cache_gb * GB}, {}
     own = config.author
     longest = (own.max_prompt or config.model.max_prompt) + (own.max_response or rollout.max_response)
-    rows = min(engine.max_batch, _samples(config, ranks))
+    asked = [each.count for each in config.algorithm.asks(config.batch_size) if each.says == "text"]
+    rows = min(engine.max_batch, -(-max(asked, default=0) // ranks))
     return {"author": size * author.parameters}, {"author's cache": rows * longest * author.cache(size)}
 
 
@@ -164,24 +166,25 @@ def _checkpoint(shape: Shape, config: Config, ranks: int) -> int:
 def _engine(shape: Shape, config: Config, ranks: int) -> tuple[int, int, int]:
     """Bytes of the engine's weights on one process, of its cache at most, and of one long row of it."""
     engine, rollout, size = config.engine, config.rollout, SIZE[config.engine.dtype]
-    longest = max(rollout.max_prompt, config.model.max_prompt) + rollout.max_response
+    longest = longest_row(config)
     weights, token = size * shape.parameters, shape.cache(size)
     if isinstance(engine, VllmSettings):
         packed = 2 if config.hardware.device == "cpu" else 1
         shared = engine.tensor_parallel
         return packed * weights // shared, engine.kv_cache_gb * GB, longest * token // shared
-    attempts = engine.max_batch * (rollout.max_prompt + rollout.max_response)  # an evaluation fills every row
-    writing = min(engine.max_batch, _samples(config, ranks)) * longest  # reflections have longer prompts
-    return weights, max(attempts, writing) * token, longest * token
+    held = [engine.max_batch * limit(rollout)]  # an evaluation fills every row
+    for asked in config.algorithm.asks(config.batch_size):
+        held.append(min(engine.max_batch, -(-asked.count // ranks)) * limit(asked.sampling or rollout))
+    return weights, max(held) * token, longest * token
 
 
 def _activations(shape: Shape, teacher: Shape, config: Config, ranks: int) -> tuple[int, int]:
     """Bytes that a micro-batch keeps for its backward pass if all texts are as long as they may be, and at most."""
     hardware, rollout, size = config.hardware, config.rollout, SIZE[config.hardware.dtype]
     taught = config.algorithm.teacher is not None
-    told = config.model.max_prompt + rollout.max_response
-    own = told if config.algorithm.trains_writing else rollout.max_prompt + rollout.max_response
-    longest = told if taught else own  # a row is as wide as its longer side
+    trained = config.algorithm.trains(config.batch_size)
+    own = max((limit(each.sampling or rollout) for each in trained), default=0)
+    longest = max(own, taught * (config.model.max_prompt + rollout.max_response), 1)  # the longer side of a row
     samples, rows = _samples(config, ranks), max(1, hardware.micro_batch_tokens // longest)
     saved = shape.saved(size)
     layers = shape.layers * (size * shape.width if hardware.activation_checkpointing else saved)
@@ -207,6 +210,25 @@ def _forward(shape: Shape, teacher: Shape, config: Config) -> dict[str, int]:
 
 
 def _samples(config: Config, ranks: int) -> int:
-    """Samples of an update on one process."""
-    algorithm = config.algorithm
-    return -(-config.batch_size * max(algorithm.group, algorithm.rollouts) // ranks)
+    """Samples that an update learns on one process, at most."""
+    return -(-most(config.algorithm.trains(config.batch_size)) // ranks)
+
+
+def most(asked: Sequence[Asked]) -> int:
+    """How many there are at most: a phase that algorithms inside another share is that of either."""
+    found: dict[str, int] = {}
+    for each in asked:
+        found[each.phase] = max(each.count, found.get(each.phase, 0))
+    return sum(found.values())
+
+
+def limit(sampling: SamplingSettings) -> int:
+    """Tokens of a prompt and what is said to it."""
+    return sampling.max_prompt + sampling.max_response
+
+
+def longest_row(config: Config) -> int:
+    """Tokens of the longest prompt and response of any role."""
+    rollout = config.rollout
+    asked = [each.sampling for each in config.algorithm.asks(config.batch_size) if each.sampling]
+    return max([max(rollout.max_prompt, config.model.max_prompt) + rollout.max_response, *map(limit, asked)])

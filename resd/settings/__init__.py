@@ -8,6 +8,7 @@ stand here, values in `conf/`, so that each has one place. An algorithm adds its
 from resd.settings.base import ROOT, Fraction, Placement, Positive, Section, Url
 from resd.settings.method import (
     AlgorithmSettings,
+    Asked,
     ObjectiveSettings,
     PolicyGradientSettings,
     SuccessWeighting,
@@ -41,6 +42,7 @@ __all__ = [
     "ROOT",
     "AlarmSettings",
     "AlgorithmSettings",
+    "Asked",
     "AuthorSettings",
     "CheckpointSettings",
     "EngineSettings",

@@ -1,11 +1,13 @@
 """The sections of an algorithm: objective, teacher, what they all have."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from resd.settings.base import Fraction, Positive, Section, Url, shipped
+from resd.settings.run import SamplingSettings
 from resd.task import Task
 from resd.types import Problem
 
@@ -77,6 +79,23 @@ class SuccessWeighting(Section):
     """of Eq. 2: a failure weighs (success rate)^b"""
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What an update asks a model in one phase (as in `time/PHASE`), for a plan of memory and time.
+
+    `count` is how often at most, and `of` whom it is asked about: all attempts, or only failures or successes. A prompt
+    holds a problem, an attempt at one besides, or what was written about a whole batch; what is said is an answer to a
+    problem or a text about one. `sampling` has the limits, None: those of rollouts.
+    """
+
+    phase: str
+    count: int
+    sampling: SamplingSettings | None = None
+    of: Literal["all", "failed", "passed"] = "all"
+    reads: Literal["problem", "attempt", "batch"] = "problem"
+    says: Literal["answer", "text"] = "answer"
+
+
 class AlgorithmSettings(Section):
     """What every algorithm has."""
 
@@ -98,10 +117,14 @@ class AlgorithmSettings(Section):
         """Attempts at each prompt."""
         return self.group
 
-    @property
-    def trains_writing(self) -> bool:
-        """Whether what is trained answers prompts of `model.max_prompt` tokens."""
-        return False
+    def asks(self, problems: int) -> list[Asked]:
+        """What an update of so many problems asks, at most; a phase of several algorithms inside is that of any."""
+        inner = [value for _, value in self if isinstance(value, AlgorithmSettings)]
+        return [each for value in inner for each in value.asks(problems)] or [Asked("rollout", problems * self.group)]
+
+    def trains(self, problems: int) -> list[Asked]:
+        """Which of it is trained, or what else."""
+        return [each for each in self.asks(problems) if each.phase == "rollout"]
 
     @model_validator(mode="after")
     def _answerable(self) -> "AlgorithmSettings":
