@@ -9,6 +9,7 @@ other's settings as its `context`.
 import importlib
 from collections.abc import Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -67,6 +68,19 @@ Inner = Annotated[SerializeAsAny[AlgorithmSettings], BeforeValidator(settings)] 
 def learns(settings: AlgorithmSettings) -> bool:
     """Whether it trains the student (`base.Algorithm.learns`)."""
     return bool(module(settings.name).Algorithm.learns)
+
+
+def papers(values: Mapping[str, Any]) -> list[str]:
+    """The arXiv numbers of an algorithm and of those inside it, of plain values as a run keeps them; a user's own has
+    none, for its code is not run to learn that.
+    """
+    try:
+        name = str(values.get("name"))
+        own = () if ":" in name else module(name).Algorithm.papers
+    except ValueError:  # it had this name in another version
+        own = ()
+    inner = (papers(value) for value in values.values() if isinstance(value, Mapping) and "name" in value)
+    return list(dict.fromkeys([*own, *chain.from_iterable(inner)]))
 
 
 def build(run: "Run", settings: AlgorithmSettings) -> "Algorithm[Any]":

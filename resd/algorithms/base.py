@@ -16,10 +16,12 @@ SettingsT = TypeVar("SettingsT", bound=AlgorithmSettings)
 class Algorithm(Generic[SettingsT]):
     """A subclass implements `observe`; the rest has defaults. An algorithm may hold another one as its context.
 
-    Without `learns` there is no learner: nothing is trained, a checkpoint holds the state alone.
+    Without `learns` there is no learner: nothing is trained, a checkpoint holds the state alone. `papers` are the arXiv
+    numbers of what it implements.
     """
 
     learns: ClassVar[bool] = True
+    papers: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, run: "Run", settings: SettingsT) -> None:
         self.run = run

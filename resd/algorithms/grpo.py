@@ -54,6 +54,8 @@ class Settings(AlgorithmSettings):
 
 
 class Algorithm(base.Algorithm[Settings]):
+    papers = ("2402.03300",)
+
     def observe(self, problems: Sequence[Problem]) -> Observation:
         attempts = self.run.rollout(problems, self.settings.group, prompt=self.prompt)
         advantages = by_group(attempts, self.settings.normalise_std)

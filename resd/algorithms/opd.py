@@ -36,6 +36,8 @@ class Settings(AlgorithmSettings):
 
 
 class Algorithm(base.Algorithm[Settings]):
+    papers = ("2306.13649",)
+
     def observe(self, problems: Sequence[Problem]) -> Observation:
         attempts = self.run.rollout(problems, self.settings.group, prompt=self.prompt)
         samples = [attempt.as_sample() for attempt in attempts]

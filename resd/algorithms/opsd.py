@@ -62,6 +62,8 @@ class Settings(AlgorithmSettings):
 
 
 class Algorithm(base.Algorithm[Settings]):
+    papers = ("2601.18734", "2601.19897")
+
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
         parts: dict[str, Any] = dict.fromkeys(TeacherPromptSettings.model_fields, False)

@@ -107,6 +107,8 @@ class Settings(AlgorithmSettings):
 
 
 class Algorithm(base.Algorithm[Settings]):
+    papers = ("2505.24726",)
+
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
         self.library = given(settings.library)

@@ -90,6 +90,8 @@ class Settings(AlgorithmSettings):
 class Algorithm(base.Algorithm[Settings]):
     """The context is the playbook and the solution buffer."""
 
+    papers = ("2605.12741",)
+
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
         self.playbook = Playbook(settings.playbook.novelty)

@@ -35,6 +35,8 @@ class Settings(AlgorithmSettings):
 
 
 class Algorithm(base.Algorithm[Settings]):
+    papers = ("2601.20802",)
+
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
         self.hindsight = run.hindsight(settings.teacher_prompt)

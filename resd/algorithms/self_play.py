@@ -72,6 +72,8 @@ class Settings(AlgorithmSettings):
 
 
 class Algorithm(base.Algorithm[Settings]):
+    papers = ("2508.03682",)
+
     def observe(self, problems: Sequence[Problem]) -> Observation:
         settings, run = self.settings, self.run
         proposals = run.propose(settings.proposing, len(problems), settings.proposals)

@@ -49,6 +49,8 @@ class Settings(AlgorithmSettings):
 
 
 class Algorithm(base.Algorithm[Settings]):
+    papers = ("2604.02288",)
+
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
         self.context = algorithms.build(run, settings.context)

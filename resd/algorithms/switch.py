@@ -67,6 +67,8 @@ class Settings(AlgorithmSettings):
 
 
 class Algorithm(base.Algorithm[Settings]):
+    papers = ("2605.12741",)
+
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)
         self.first = algorithms.build(run, settings.first)

@@ -110,6 +110,7 @@ class Algorithm(base.Algorithm[Settings]):
     """Everything learned is in `library`."""
 
     learns: ClassVar[bool] = False
+    papers = ("2510.08191",)
 
     def __init__(self, run: "Run", settings: Settings) -> None:
         super().__init__(run, settings)

@@ -9,9 +9,11 @@ must see the same file system.
 
 import copy
 import json
+import platform
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from torch import Tensor
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from transformers.core_model_loading import revert_weight_conversion
 
-from resd import again, dist, files
+from resd import __version__, again, dist, files
 from resd.learn.learner import Learner
 from resd.model.chat import Chat
 from resd.model.lora import weights
@@ -62,7 +64,8 @@ class Checkpoints:
     def save(self, step: int, learner: Learner | None, chat: Chat, run: Mapping[str, Any]) -> None:
         """Start saving; returns once nothing that training changes is needed any more. Collective."""
         self.wait()
-        record = json.dumps({"step": step, "format": FORMAT, "weights": learner is not None, **run})
+        weighs = learner is not None
+        record = json.dumps({"step": step, "format": FORMAT, "versions": versions(), "weights": weighs, **run})
         part = self.root / f".step_{step:06d}"
         if dist.first():
             shutil.rmtree(part, ignore_errors=True)
@@ -183,6 +186,12 @@ def _storage_fault(error: BaseException) -> str | None:
         return files.reason(error)
     inner = error.__cause__ or error.__context__
     return _storage_fault(inner) if inner is not None else None
+
+
+def versions() -> dict[str, str]:
+    """Of what makes a run the one it is."""
+    found = {"resd": __version__, "python": platform.python_version()}
+    return found | {name: version(name) for name in ("torch", "transformers")}
 
 
 def find(run_dir: Path, resume: str, latest: int | None = None) -> tuple[Path | None, list[str]]:
