@@ -13,6 +13,7 @@ COMMANDS = {
     "report": ("resd.report", "one page about runs: RUN [RUN …] --out report.html"),
     "play": ("resd.envs.play", "be the model: task=…"),
     "plan": ("resd.plan", "memory and time of an update: --model … --processes …"),
+    "push": ("resd.push", "a checkpoint with a model card, for the hub: RUN [--to OWNER/NAME]"),
     "doctor": ("resd.doctor", "what this machine has, and what is missing for which feature"),
 }
 

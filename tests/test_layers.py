@@ -14,7 +14,7 @@ LAYER = {
     "alarm": 3,
     "algorithms": 4,
     "config": 5, "folder": 5, "advice": 5, "manual": 5, "commandline": 5, "session": 5, "resume": 5, "services": 5,
-    "train": 5, "evaluate": 5, "sweep": 5, "plan": 5, "doctor": 5, "api": 5, "__main__": 5,
+    "train": 5, "evaluate": 5, "sweep": 5, "plan": 5, "doctor": 5, "push": 5, "api": 5, "__main__": 5,
 }  # fmt: skip
 
 

@@ -125,6 +125,15 @@ MISTAKES = {
         "play task=manufactoira": ["did you mean manufactoria?"],
         "play task=manufactoria problem=0": ["problem=0 does not exist"],
         "doctor all": ["doctor takes no all"],
+        "push": ["RUN"],
+        "push nowhere": ["nowhere is not a run directory"],
+        "push young": ["young has no checkpoint: go on with the run"],
+        "push young --checkpoint 3": ["young has no checkpoint"],
+        "push young --to mine": ["--to=mine is no name of a model on the hub: write OWNER/NAME"],
+        "push young --base ../weights": ["--base=../weights is no name of a model on the hub"],
+        "push young --private": ["write --to OWNER/NAME, or leave it out"],
+        "push young old": ["push takes one run, not old as well"],
+        "push young --repo me/mine": ["there are --help, --to, --private"],
         "trian task=manufactoria": ["trian is not a command", "did you mean train?"],
     },
     "models": {  # only torch can tell
@@ -144,6 +153,7 @@ HELP = {  # ends with status 0
     "play --help": ["problem=3"],
     "play task=manufactoria --help": ["family: has"],
     "doctor --help": ["what is missing"],
+    "push --help": ["--to OWNER/NAME", "RUN/push/step_N"],
     "--help": ["train", "evaluate", "doctor"],
 }
 ALONE = ["train --steps 4", "train lr=1e-4", "evaluate checkpoint=nowhere", "report nowhere", "trian"]
@@ -167,6 +177,8 @@ def laid(desk: Path) -> Path:
     (desk / "half_model/config.json").write_text('{"model_type": "qwen2"}')
     (desk / "old/checkpoints/step_000001").mkdir(parents=True)
     (desk / "old/config.yaml").write_text("seed: 1\n")
+    (desk / "young").mkdir()
+    (desk / "young/metrics.jsonl").write_text("")
     return desk
 
 

@@ -1,0 +1,193 @@
+"""A model card: what a run directory knows about one of its checkpoints, as the `README.md` of a model on the hub.
+
+Its numbers are those of `metrics.jsonl`, also in the YAML at its head. Folders and addresses of the machine are left
+out: a base model that was a folder is called by the folder's name. Not covered: the licence, but for one that a card in
+the base model's folder states.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from resd.report.groups import flat, group_runs, plain, score_names
+from resd.report.html import LABORATORY
+from resd.report.read import RunRecord, read_jsonl
+
+NAME = "README.md"
+PLAYBOOK = "playbook.md"
+TEMPLATE = Path(__file__).parent / "card.md.j2"
+SHIPPED = "resd/model/nano"
+# Settings that are shown, with all that is in them; the rest is in `resd.yaml`.
+SHOWN = (
+    *("task.options", "steps", "seed", "batch_size", "inner_updates", "algorithm.group", "algorithm.objective"),
+    *("algorithm.policy_gradient", "algorithm.teacher.kind", "algorithm.teacher.rate"),
+    *("algorithm.playbook.max_entries", "optimizer.lr", "optimizer.schedule", "optimizer.warmup", "loss.reduction"),
+    *("model.prompts", "model.enable_thinking", "model.lora", "rollout", "engine.name", "hardware.dtype"),
+)
+
+
+def card(
+    run: RunRecord,
+    config: Mapping[str, Any],
+    step: int,
+    *,
+    base: str | None = None,
+    papers: Sequence[str] = (),
+    versions: Mapping[str, str] | None = None,
+    laboratory: bool = False,
+) -> str:
+    """The card of the weights after update `step`, trained with `config`.
+
+    base: the base model's name on the hub; None: what `model.path` says, if that is such a name
+    papers: arXiv numbers of the algorithm
+    laboratory: whether this is a model like nano, whose numbers must not be taken for more than they are
+    """
+    from huggingface_hub import EvalResult, ModelCard, ModelCardData  # most of a second
+
+    settings = flat(config)
+    path = str(settings["model.path"])
+    base = base or (path if on_hub(path) else None)
+    task, algorithm, second = (
+        _plain_name(settings.get(f"{key}.name", "")) for key in ("task", "algorithm", "forgetting.task")
+    )
+    name = "-".join([Path(base or path).name, algorithm, task])
+    licence = _licence(Path(path))
+    evaluations, names = run.evaluations, _scores(run)
+    there = evaluations.get(step, {})
+    results = [
+        EvalResult("text-generation", task, task, _short(each), there[each], dataset_split="test")
+        for each in names
+        if there.get(each) is not None
+    ]
+    data = ModelCardData(
+        base_model=base,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        license=licence,
+        datasets=source if on_hub(source := str(settings.get("task.options.source"))) else None,
+        tags=["resd", algorithm, task],
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    forgetting = {row["step"]: row for row in run.rows if row["kind"] == "forgetting"}
+    kept = [each for each in next(iter(forgetting.values()), {}) if re.search(r"/(mean|best)@", each)]
+    found = ModelCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        name=name,
+        base=f"[{base}](https://huggingface.co/{base})" if base else f"`{Path(path).name}`",
+        task=task,
+        algorithm=algorithm,
+        papers=papers,
+        step=step,
+        steps=settings.get("steps"),
+        adapter="model.lora.rank" in settings,
+        playbook=(run.path / PLAYBOOK).is_file(),
+        evaluation=_table("metric", _columns(run, step, evaluations), names),
+        evaluated=step in evaluations,
+        asked=_asked(run, settings),
+        second=second if forgetting else None,
+        forgetting=_table("metric", _columns(run, step, forgetting), kept),
+        settings=_settings(settings),
+        versions=versions,
+        place=SHIPPED if path.endswith(SHIPPED) else None if path == base else base or "BASE",
+        limits=list(_limits(run, step, laboratory, forgetting and second, licence)),
+    )
+    return f"{str(found).rstrip()}\n"
+
+
+def on_hub(name: str) -> bool:
+    """Whether this reads like OWNER/NAME, and no folder here is called so."""
+    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None and not Path(name).exists()
+
+
+def _plain_name(name: str) -> str:
+    """A task or an algorithm of a user's own is `file.py:Name`."""
+    return re.sub(r"[^\w.-]+", "-", name)
+
+
+def _licence(folder: Path) -> str | None:
+    from huggingface_hub import ModelCard
+
+    try:
+        found = ModelCard.load(folder / NAME).data.license if (folder / NAME).is_file() else None
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _scores(run: RunRecord) -> list[str]:
+    """The scores that are shown; the best of one answer is not."""
+    names = (name.format(n=run.samples) for name in score_names(group_runs([run])))
+    return [name for name in names if not name.endswith("/best@1")] if run.samples else []
+
+
+def _short(name: str) -> str:
+    return name.partition("/")[2]
+
+
+def _columns(run: RunRecord, step: int, rows: Mapping[int, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Before training, these weights, the best and the last, as far as there are rows of them."""
+    marks = {"before": 0, "these weights": step, "best": run.kept_best, "last": max(rows, default=0) or None}
+    shown = sorted({mark for mark in marks.values() if mark in rows and mark is not None})
+    told = {each: ", ".join(name for name, mark in marks.items() if mark == each) for each in shown}
+    return {f"update {each} ({told[each]})": rows[each] for each in shown}
+
+
+def _table(first: str, columns: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> str:
+    """Shares in percent, a line a metric; nothing without columns."""
+    lines = [[first, *columns], ["---", *("---:" for _ in columns)]]
+    for name in names:
+        values = [row.get(name) for row in columns.values()]
+        lines.append([_short(name), *("–" if value is None else f"{100 * value:.2f}" for value in values)])
+    return _lines(lines) if columns else ""
+
+
+def _settings(settings: Mapping[str, Any]) -> str:
+    shown = {
+        key: (", ".join(map(plain, value)) if isinstance(value, list) else plain(value)).replace("|", r"\|")
+        for name in SHOWN
+        for key, value in settings.items()
+        if value is not None and (key == name or key.startswith(f"{name}."))
+    }
+    return _lines([["setting", "value"], ["---", "---"], *([f"`{key}`", text] for key, text in shown.items())])
+
+
+def _lines(rows: Iterable[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _asked(run: RunRecord, settings: Mapping[str, Any]) -> str:
+    """How many problems, how many answers, and how they were sampled."""
+    kept = sorted((run.path / "evaluations").glob("step_*.jsonl"))
+    problems = len({row.get("problem") for row in read_jsonl(kept[-1])}) if kept else settings.get("evaluation.limit")
+    sampled = ", ".join(
+        f"`{key}={plain(settings[key])}`"
+        for key in ("evaluation.temperature", "evaluation.top_p", "rollout.max_response")
+        if key in settings
+    )
+    return f"{problems or 'all'} problem(s), {run.samples} answer(s) to each, {sampled}"
+
+
+def _limits(run: RunRecord, step: int, laboratory: bool, second: Any, licence: str | None) -> Iterable[str]:
+    """What a reader must know before believing the numbers."""
+    if laboratory:
+        yield LABORATORY["nano"]
+    if run.evaluations:
+        also = f", and `{second}`" if second else ""
+        yield (
+            f"What was measured is that test split{also}, asked in that way, and nothing else: neither what "
+            "became of other abilities of the base model, nor safety."
+        )
+    trained = [each for each in run.evaluations if each > 0]
+    if step == run.kept_best and len(trained) > 1:
+        yield (
+            f"These weights are the best of {len(trained)} evaluations on the very problems above, which flatters "
+            "their numbers."
+        )
+    if trained and 0 not in run.evaluations:
+        yield "The base model was not evaluated: what training has changed is not known."
+    yield "This is one run with one seed; what another would give is not known."
+    if licence is None:
+        yield "No licence is stated here; that of the base model holds for what was made of it."
