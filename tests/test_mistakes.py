@@ -133,7 +133,7 @@ MISTAKES = {
         "push young --base ../weights": ["--base=../weights is no name of a model on the hub"],
         "push young --private": ["write --to OWNER/NAME, or leave it out"],
         "push young old": ["push takes one run, not old as well"],
-        "push young --repo me/mine": ["there are --help, --to, --private"],
+        "push young --chekpoint 3": ["did you mean --checkpoint?"],
         "trian task=manufactoria": ["trian is not a command", "did you mean train?"],
     },
     "models": {  # only torch can tell
