@@ -1,0 +1,98 @@
+"""What `resd evaluate` makes of its words and of what the run of a checkpoint told its model."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from test_checkpoint import go
+from torch.distributed.device_mesh import DeviceMesh
+
+from resd import config
+from resd.config import CONF
+from resd.evaluate import settings_of
+
+
+@pytest.fixture(scope="module")
+def whole(mesh: DeviceMesh, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two updates. To be copied, not changed."""
+    made = tmp_path_factory.mktemp("whole") / "run"
+    go(tiny_model, made, "steps=2")
+    return made
+
+
+@pytest.fixture
+def run_dir(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "run", symlinks=True))
+
+
+@pytest.mark.parametrize("place", ["best", "checkpoints/step_000002/model", "moved", "copied model", "older"])
+def test_an_evaluation_finds_what_the_run_told_its_model(run_dir: Path, tmp_path: Path, place: str) -> None:
+    if place == "moved":
+        path = (run_dir / "checkpoints/step_000002").rename(tmp_path / "moved")
+    elif place == "copied model":
+        path = Path(shutil.copytree(run_dir / "checkpoints/step_000002/model", tmp_path / "m"))
+    else:
+        path = run_dir / ("best" if place == "older" else place)
+    if place == "older":
+        (path / "model/resd.yaml").unlink()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings, _ = settings_of(compose("evaluate", [f"checkpoint='{path}'", "task=custom", "task.name=t:T"]))
+    told = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert settings.rollout.max_response == 12
+    assert settings.model.model_dump() == told["model"] | {"path": settings.model.path}
+    assert (Path(settings.model.path) / "config.json").is_file()
+
+
+def test_what_a_command_says_itself_is_not_the_run_s_to_say(run_dir: Path) -> None:
+    words = [f"checkpoint='{run_dir / 'best'}'", "task=custom", "task.name=t:T", "rollout.max_response=99"]
+    words += ["model.prompts=full", "+model.max_prompt=321"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings, _ = settings_of(compose("evaluate", [*words[:-1], "model.max_prompt=321"]), words)
+    told = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert (settings.rollout.max_response, settings.model.prompts, settings.model.max_prompt) == (99, "full", 321)
+    assert told["rollout"] | {"max_response": 99} == settings.rollout.model_dump()
+    assert told["model"]["prompts"] != "full"
+
+
+def asked(*words: str) -> config.Config:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return settings_of(compose("evaluate", list(words)), words)[0]
+
+
+def test_settings_in_a_mapping_are_the_command_s_own_too(run_dir: Path) -> None:
+    own = [f"checkpoint='{run_dir / 'best'}'", "task=custom", "task.name=t:T"]
+    told = yaml.safe_load((run_dir / "config.yaml").read_text())
+    found = asked(*own, "rollout={max_response: 99}", "evaluation.samples=7")
+    assert found.evaluation.samples == 7
+    assert (
+        asked(*own, "samples=3").evaluation.samples
+        == asked(*own, "samples=3", "evaluation.samples=3").evaluation.samples
+        == 3
+    )
+    assert found.rollout.model_dump() == told["rollout"] | {"max_response": 99}
+
+
+def test_a_choice_that_a_run_s_settings_pass_over_is_told(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = [f"checkpoint='{run_dir / 'best'}'", "task=custom", "task.name=t:T"]
+    told = yaml.safe_load((run_dir / "config.yaml").read_text())
+    assert asked(*own).rollout.max_response == told["rollout"]["max_response"]
+    assert capsys.readouterr().err == ""  # nobody has said anything else
+    found = asked(*own, "model=qwen3_0_6b", "model.prompts=full", "rollout.max_response=99")
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "not as model=qwen3_0_6b has it: " in said
+    assert "model.max_prompt" in said
+    assert "rollout.max_prompt" in said
+    assert not {"model.path", "model.prompts", "rollout.max_response"} & {*said.replace(";", ",").split(", ")}
+    assert (found.model.max_prompt, found.model.prompts) == (told["model"]["max_prompt"], "full")
+
+
+def test_an_evaluation_says_if_it_does_not(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        settings, _ = settings_of(compose("evaluate", [f"checkpoint={tiny_model}", "rollout.max_response=7"]))
+    assert settings.rollout.max_response == 7
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "does not say what its run told the model" in said
