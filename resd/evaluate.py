@@ -43,7 +43,7 @@ from resd.report.groups import flat
 from resd.report.worth import honesty, points, summary
 from resd.settings import JudgeSettings, LibrarySettings
 from resd.task import Task
-from resd.train import check_world, guarded, load_task
+from resd.train import check_judge, check_world, guarded, load_task
 from resd.types import Messages, Problem, UserError
 from resd.word import key_value
 
@@ -212,10 +212,11 @@ def judge(
     attempts and metrics are written under `out`.
     """
     check_world(settings)
-    task, problems = load_task(settings.task, settings.verify, "test", own=own)
+    task, problems = load_task(settings.task, "test", own=own)
     if out is not None and (out / "checkpoints").exists():
         raise UserError(f"out={out} is the directory of a training run: choose another out")
     with made_for(out, "out") if out is not None else nullcontext():
+        check_judge(task, problems, settings.verify)
         return _judged(settings, out, task, problems, telling)
 
 
@@ -225,7 +226,8 @@ def weigh(
     """What each entry of a library is worth, as numbers by name and as `worth.json` under `out` has it."""
     worth.check(len(rules), told.worth or 0, told.left_out)
     check_world(settings)
-    task, problems = load_task(settings.task, settings.verify, "test", own=own)
+    task, problems = load_task(settings.task, "test", own=own)
+    check_judge(task, problems, settings.verify)
     from resd import dist
     from resd.measure import ablation
     from resd.services import evaluation_session

@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +31,7 @@ from resd.folder import made_for, take_back
 from resd.process import die_with_parent
 from resd.settings import TaskSettings, VerifySettings, VllmSettings
 from resd.task import Sequential, Split, Task
-from resd.types import UserError
+from resd.types import Problem, UserError
 
 if TYPE_CHECKING:
     from resd.api import Result
@@ -112,19 +112,22 @@ def train(config: Config, own: Task | None = None) -> Path:
     from resd.observe.stream import Stream
 
     check_world(config)
-    task, problems, test = load_task(config.task, config.verify, "train", "test", own=own)
+    if config.resume != "never" and files.numbered(Path(config.run_dir) / "checkpoints"):
+        configuration.check_same_run(Path(config.run_dir), config)
+    task, problems, test = load_task(config.task, "train", "test", own=own)
     config.algorithm.check_task(task)
     told = config.algorithm.check(problems)
     forgetting = config.forgetting
-    second, exam = load_task(forgetting.task, config.verify, "test") if forgetting.every else (None, [])
+    second, exam = load_task(forgetting.task, "test") if forgetting.every else (None, [])
     order = config.model_dump(include={"batch_size", "inner_updates", "epochs", "shuffle", "seed"})
     blocks = task.training_blocks if isinstance(task, Sequential) else None
     stream = Blocks(problems, blocks, **order) if blocks else Stream(problems, **order)
     steps = stream.updates(config.steps)
     notes = [told, stream.told, configuration.laboratory(config)]
-    if config.resume != "never" and files.numbered(Path(config.run_dir) / "checkpoints"):
-        configuration.check_same_run(Path(config.run_dir), config)
     with made_for(Path(config.run_dir)):
+        check_judge(task, [*problems, *test], config.verify)
+        if second is not None:
+            check_judge(second, exam, config.verify)
         if configuration.rank() == 0:
             print(*(f"{note}\n" for note in notes if note), sep="", end="")
         from resd import dist  # torch and transformers, hence not before the checks above
@@ -147,19 +150,21 @@ def check_world(config: Config) -> None:
         config.engine.replicas(int(os.environ.get("WORLD_SIZE", "1")))
 
 
-def load_task(
-    settings: TaskSettings, verify: VerifySettings, *splits: Split, own: Task | None = None
-) -> tuple[Any, ...]:
-    """The task and its problems of each split, once its judge has told known-good from known-bad answers."""
+def load_task(settings: TaskSettings, *splits: Split, own: Task | None = None) -> tuple[Any, ...]:
+    """The task and its problems of each split."""
     from resd import envs
-    from resd.verify import examine
 
     task = envs.load(settings.name, **settings.options) if own is None else own
-    problems = [task.problems(split) for split in splits]
-    told = examine(task, [each for split in problems for each in split], verify.timeout)
+    return task, *(task.problems(split) for split in splits)
+
+
+def check_judge(task: Task, problems: Sequence[Problem], verify: VerifySettings) -> None:
+    """Raises UserError unless the task's judge tells known-good from known-bad answers, in a worker as in the run."""
+    from resd.verify import examine
+
+    told = examine(task, problems, verify.timeout)
     if told and configuration.rank() == 0:
         print(told)
-    return task, *problems
 
 
 class Program(ModuleType):

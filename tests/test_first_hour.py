@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/first_hour.md").read_text()
 STEPS = re.findall(r"^```sh\n(.*?)^```\n(?:```text\n(.*?)^```)?", PAGE, re.DOTALL | re.MULTILINE)
-HEAVY = ("doctor", "run_dir=", "checkpoint=", "report", "ls ")  # what imports torch, and what reads what these leave
+HEAVY = ("doctor", "run_dir=", "checkpoint=", "report", "push", "ls ")  # what imports torch, or reads what these leave
 # What keeps training short; the page's own settings stay.
 SHORT = "batch_size=2 evaluation.limit=2 rollout.max_response=48 verify.timeout=300"
 
