@@ -80,6 +80,10 @@ MISTAKES = {
         "train steps=100000": ["exceeds the stream", "lower steps"],
     },
     "folders": {
+        "train task=custom task.name=fussy:Fussy run_dir=a_file": [
+            "run_dir=a_file cannot be written"
+        ],  # its judge waits
+        "train task=custom task.name=fussy:Fussy steps=90": ["steps=90 exceeds the stream"],
         "train run_dir=a_file": ["run_dir=a_file cannot be written", "choose another run_dir"],
         "train run_dir=/proc/resd": ["choose another run_dir"],
         "train run_dir=old seed=2": ["run_dir=old holds a run with seed=1, not 2"],
@@ -156,6 +160,20 @@ HELP = {  # ends with status 0
     "push --help": ["--to OWNER/NAME", "RUN/push/step_N"],
     "--help": ["train", "evaluate", "doctor"],
 }
+FUSSY = """from resd.types import Problem, UserError
+
+class Fussy:
+    noun = "answer"
+
+    def problems(self, split):
+        return [Problem(f"{split}-{n}", "Say it.", "", []) for n in range(32)]
+
+    def prompt(self, problem):
+        return [{"role": "user", "content": problem.statement}]
+
+    def self_test(self):
+        raise UserError("the judge was tried")
+"""
 ALONE = ["train --steps 4", "train lr=1e-4", "evaluate checkpoint=nowhere", "report nowhere", "trian"]
 
 
@@ -170,6 +188,7 @@ def laid(desk: Path) -> Path:
     (desk / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (desk / "judge.py").write_text("def check(row, response):\n    return True\n")
     (desk / "torn.py").write_text("def check(row, response:\n    return True\n")
+    (desk / "fussy.py").write_text(FUSSY)
     (desk / "lacks.py").write_text("import nothing_there\n")
     (desk / "a_file").write_text("")
     (desk / "empty").mkdir()
