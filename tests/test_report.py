@@ -1,6 +1,5 @@
 """The report page: its numbers, its grouping, and that it loads and executes nothing that a run wrote."""
 
-import base64
 import gzip
 import json
 import random
@@ -8,111 +7,27 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
+from reported import HOSTILE, attempt, parse, report, write_run
 from torch.distributed.device_mesh import DeviceMesh
 
 from resd.config import CONF, validate
 from resd.report.__main__ import main
+from resd.report.embed import spread
 from resd.report.groups import checkpoints, estimate, group_runs
-from resd.report.html import histogram, notes, percent, write_report
-from resd.report.log import Log
-from resd.report.payload import spread
+from resd.report.html import histogram, notes, percent
 from resd.report.ranking import METRICS
 from resd.report.read import read_run, read_runs
 from resd.report.samples import write_attempts
 from resd.report.trace import choose_problems, difference, shorten, traces
 from resd.train import train
-from resd.types import Attempt, Problem, Reflection, UserError, Verdict
-
-NAMES = [name.format(n=4) for name in METRICS]
-HOSTILE = "</script><img src=x onerror=alert(1)><!-- <b>"
-
-
-def attempt(step: int, problem: str, passed: bool, response: str, cases: int = 0) -> Attempt:
-    verdict = Verdict(float(passed), passed, 10 if passed else cases, 10, "" if passed else f"wrong: {HOSTILE}")
-    reflection = None if passed else Reflection(f"lesson of {response}", {"str-00001": "helpful"})
-    prompt = f"solve {problem}"
-    return Attempt(
-        f"{step}/{problem}/0", Problem(problem, prompt), [], prompt, [], [1, 2], [0.0, 0.0], response, False,
-        verdict, reflection, f"{prompt} knowing better",
-    )  # fmt: skip
-
-
-def write_run(folder: Path, scores: Sequence[float], seed: int = 0, **settings: Any) -> Path:
-    """A run directory with one evaluation before and one after each of `len(scores) - 1` updates of two attempts."""
-    folder.mkdir()
-    config = {"seed": seed, "run_dir": str(folder), "algorithm": {"name": "method"}, "task": {"name": "toy"}}
-    (folder / "config.yaml").write_text(yaml.safe_dump(config | settings))
-    log = Log(folder, talks=False)
-    for step, score in enumerate(scores):
-        if step:
-            log.metrics(
-                step, "train", {"loss": 1 / step, "interactions": 2 * step, "time/rollout": 2, "time/update": 1}
-            )
-            attempts = [attempt(step, "easy", step > 1, f"a\n{step}\nz"), attempt(step, "hard", False, HOSTILE, step)]
-            write_attempts(folder, step, attempts)
-        accuracies = {name: score + i / 100 for i, name in enumerate(NAMES)}
-        accuracies["eval/reward/mean@4"] = accuracies["eval/per_task/mean@4"]  # which says no more than passes do
-        log.metrics(step, "eval", accuracies | {"eval/content/mean@2": score})
-    log.close()
-    events = [
-        {"event": "add", "step": 1, "id": "str-00001", "section": "strategies", "text": HOSTILE, "parents": []},
-        {"event": "tag", "step": 2, "id": "str-00001", "tag": "helpful"},
-        {"event": "remove", "step": 3, "id": "str-00001", "reason": "stale"},
-        {"event": "add", "step": 3, "id": "err-00002", "section": "common_mistakes", "text": "b", "parents": ["x"]},
-    ]
-    (folder / "playbook.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
-    return folder
-
-
-def parse(file: Path) -> dict[str, Any]:
-    """The tags with attributes, the cells of every table, and the embedded data of a page."""
-    tags: list[tuple[str, dict[str, str | None]]] = []
-    tables: list[list[list[str]]] = []
-    scripts: list[str] = []
-    inside: list[str] = []
-    parser = HTMLParser()
-
-    def start(tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        tags.append((tag, dict(attributes)))
-        inside.append(tag)
-        if tag == "table":
-            tables.append([])
-        elif tag == "tr":
-            tables[-1].append([])
-        elif tag in ("td", "th"):
-            tables[-1][-1].append("")
-        elif tag == "script":
-            scripts.append("")
-
-    def text(data: str) -> None:
-        if inside[-1:] == ["script"]:
-            scripts[-1] += data
-        elif {"td", "th"} & set(inside[-3:]):
-            tables[-1][-1][-1] += data
-
-    def end(tag: str) -> None:
-        while inside.pop() != tag:  # elements without an end
-            assert inside, f"a lone </{tag}>"
-
-    parser.handle_starttag, parser.handle_data, parser.handle_endtag = start, text, end  # type: ignore[method-assign]
-    parser.feed(file.read_text())
-    data = json.loads(gzip.decompress(base64.b64decode(scripts[0])))
-    return {"tags": tags, "tables": tables, "scripts": scripts, "data": data}
-
-
-def report(tmp_path: Path, *runs: Path, **options: Any) -> dict[str, Any]:
-    write_report(runs, tmp_path / "report.html", **options)
-    return parse(tmp_path / "report.html")
+from resd.types import UserError
 
 
 def scores_of(page: dict[str, Any], evaluation: str) -> list[list[str]]:
@@ -389,52 +304,6 @@ def test_token_losses_are_optional(tmp_path: Path) -> None:
 def test_torch_is_not_needed() -> None:
     code = "import sys, resd.report.__main__; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-def browsed(page: Path, profile: Path, then: str = "") -> str:
-    """The page as a browser has drawn it, after `then` was run in it."""
-    if then:
-        script = f"<script>setTimeout(() => {{ {then} }}, 1000)</script></body>"
-        page.write_text(page.read_text().replace("</body>", script))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--dump-dom"]
-    command = ["chromium", *flags, "--virtual-time-budget=5000", f"--user-data-dir={profile}", f"file://{page}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    return done.stdout
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
-def test_a_browser_draws_it_without_complaint(tmp_path: Path) -> None:
-    runs = [write_run(tmp_path / str(seed), [0.0, 0.1, 0.2 * seed, 0.3], seed) for seed in range(2)]
-    write_report(runs, tmp_path / "page.html")
-    drawn = browsed(tmp_path / "page.html", tmp_path / "profile")
-    assert drawn.count('class="chart"') == 6  # four accuracies, a score of the task's own, and the loss
-    assert "Test: content, mean" in drawn
-    assert drawn.count('<li class="passed"') == 2
-    assert drawn.count('role="option"') == 2
-    assert "&lt;img src=x" in drawn
-    assert "<img" not in drawn
-
-
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="needs Debian's chromium")
-def test_a_search_goes_through_all_attempts(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "a", [0.0] * 42)
-    for step in range(1, 42):
-        texts = [f"x\nNeedle.{i}\n" if step % 2 else "" for i in range(9)]
-        write_attempts(run, step, [attempt(step, f"p{i}", False, text) for i, text in enumerate(texts)])
-    write_report([run], tmp_path / "page.html")
-    typed = "const box = document.querySelector('#attempts input[type=search]'); box.value = '{}'; "
-    typed += "box.dispatchEvent(new Event('input'));"
-    drawn = browsed(tmp_path / "page.html", tmp_path / "profile", typed.format("needle.3"))
-    assert "21 of 369 attempts match." in drawn
-    assert drawn.count('role="option"') == 21
-    assert "<mark>Needle.3</mark>" in drawn
-    write_report([run], tmp_path / "page.html")
-    drawn = browsed(tmp_path / "page.html", tmp_path / "profile", typed.format("wrong"))
-    assert "369 of 369 attempts match." in drawn
-    assert drawn.count('role="option"') == 300
-    assert "List more (69 left)" in drawn
 
 
 def test_markdown_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

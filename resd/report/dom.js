@@ -8,7 +8,7 @@ function fill(node, attributes, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else if (value !== null && value !== undefined && value !== false) node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined));
+  node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
   return node;
 }
 const el = (name, attributes = {}, ...children) => fill(document.createElement(name), attributes, children);
@@ -31,9 +31,12 @@ function picker(label, options, value, change) {
   return el("label", {}, label, el("select", { onchange: (event) => change(event.target.value) }, choices));
 }
 
-function searcher(label, change) {
-  return el("label", {}, label, el("input", { type: "search", oninput: (event) => change(event.target.value.toLowerCase()) }));
+function searcher(label, change, value = "") {
+  return el("label", {}, label, el("input", { type: "search", value, oninput: (event) => change(event.target.value) }));
 }
+
+// Numbers and names of the runs that have something.
+const owning = (has) => DATA.runs.map((run, i) => [i, run.name]).filter(([i]) => has(DATA.runs[i]));
 
 // `content` with what is searched for marked.
 function found(content, query) {
@@ -42,9 +45,12 @@ function found(content, query) {
   return content.split(new RegExp(`(${exactly})`, "gi")).map((part, i) => (i % 2 ? el("mark", {}, part) : part));
 }
 
+// The empty place of a part of the page; what was drawn there before is gone.
 function section(id) {
-  const body = el("div");
-  document.getElementById(id).append(body);
+  const whole = document.getElementById(id);
+  whole.querySelector(":scope > .drawn")?.remove();
+  const body = el("div", { class: "drawn" });
+  whole.append(body);
   return body;
 }
 

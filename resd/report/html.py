@@ -1,4 +1,4 @@
-"""One self-contained HTML file about one or more runs: tables, curves, step time, playbook, attempts, one trace.
+"""One self-contained HTML file about one or more runs: tables, curves, test answers, playbook, attempts, one trace.
 
     python -m resd.report RUN [RUN …] --out report.html
 
@@ -21,8 +21,12 @@ from resd.report.read import PHASES, RunRecord, read_runs
 from resd.report.worth import WIDTH, drawn, honesty, summary
 
 HERE = Path(__file__).parent
-SCRIPTS = ("dom.js", "chart.js", "curves.js", "playbook.js", "attempts.js", "trace.js", "main.js")
+SCRIPTS = (
+    *("dom.js", "view.js", "chart.js", "curves.js", "tests.js", "playbook.js", "attempt.js", "attempts.js"),
+    *("trace.js", "main.js"),
+)
 ATTEMPTS_BYTES = 6_000_000
+ANSWERS_BYTES = 3_000_000
 # Models whose numbers must not be taken for more than they are.
 LABORATORY = {
     "nano": "nano is this project's laboratory model, a few million parameters pretrained for this task: "
@@ -37,19 +41,21 @@ def write_report(
     title: str = "resd report",
     across: Sequence[str] = (),
     attempts_bytes: int = ATTEMPTS_BYTES,
+    answers_bytes: int = ANSWERS_BYTES,
 ) -> int:
     """Write the page about the runs in `paths`; returns its size in bytes. `across`: see `group_runs`.
 
-    About `attempts_bytes` bytes of attempts, compressed, are embedded at most, from updates spread over each run; the
-    page says how many are missing. Raises UserError if a path is not a run directory.
+    About `attempts_bytes` bytes of attempts, compressed, are embedded at most, from updates spread over each run, and
+    `answers_bytes` of answers to test problems; the page says what is missing. Raises UserError if a path is not a run
+    directory.
     """
     groups = group_runs(read_runs(paths), across)
-    page = render(groups, title=title, attempts_bytes=attempts_bytes).encode("utf-8")
+    page = render(groups, title=title, attempts_bytes=attempts_bytes, answers_bytes=answers_bytes).encode("utf-8")
     out.write_bytes(page)
     return len(page)
 
 
-def render(groups: Sequence[Group], *, title: str, attempts_bytes: int) -> str:
+def render(groups: Sequence[Group], *, title: str, attempts_bytes: int, answers_bytes: int) -> str:
     """The page as text."""
     names = score_names(groups)
     settings = [group.settings for group in groups if group.settings]
@@ -72,7 +78,7 @@ def render(groups: Sequence[Group], *, title: str, attempts_bytes: int) -> str:
         settings=[(key, [s.get(key, "–") for s in settings]) for key in differing(settings)],
         style=(HERE / "page.css").read_text("utf-8"),
         script="\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS),
-        data=packed(payload(groups, attempts_bytes)),
+        data=packed(payload(groups, attempts_bytes, answers_bytes)),
     )
 
 

@@ -1,13 +1,22 @@
-async function unpacked(id) {
-  const letters = atob(document.getElementById(id).textContent);
-  const bytes = new Uint8Array(letters.length);
-  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
+const PARTS = { curves: drawCurves, tests: drawTests, trace: drawTrace, playbook: drawPlaybook, attempts: drawAttempts };
+
+async function unpacked(letters) {
+  const text = atob(letters);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   return JSON.parse(await new Response(stream).text());
 }
 
-unpacked("data").then((data) => {
+function drawAll() {
+  readAddress();
+  for (const draw of Object.values(PARTS)) draw();
+  if (`${shared}`) document.getElementById(looking)?.scrollIntoView({ behavior: "instant" });
+}
+
+unpacked(document.getElementById("data").textContent).then((data) => {
   DATA = data;
-  for (const draw of [drawCurves, drawTrace, drawPlaybook, drawAttempts]) draw();
+  drawAll();
+  addEventListener("hashchange", () => (location.hash.includes("&") ? drawAll() : (readAddress(), writeAddress())));
 }).catch((error) => section("curves").append(
   el("p", { class: "note" }, `Curves, playbook and attempts are not shown: this browser cannot unpack them (${error}). One of 2023 or later can.`)));

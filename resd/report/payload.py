@@ -5,27 +5,25 @@ It is JSON, compressed, for prompts and programs repeat themselves: all 12,800 a
 
 import base64
 import gzip
-import json
-import math
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
+from resd.report.embed import Lines, embedded, plain_json, short
 from resd.report.groups import T_95, Z_95, Group
 from resd.report.read import RunRecord
 from resd.report.rewards import graded
-from resd.report.trace import shorten, traces
+from resd.report.trace import traces
 
-TEXT_CHARACTERS = 40_000
 TRACES = 24
 
 
-def payload(groups: Sequence[Group], attempts_bytes: int) -> dict[str, Any]:
+def payload(groups: Sequence[Group], attempts_bytes: int, answers_bytes: int) -> dict[str, Any]:
     """Runs are numbered through the groups in order; texts of attempts are lists of numbers in `lines`."""
     runs = [(group.label, run) for group in groups for run in group.runs]
     number = {id(run): i for i, (_, run) in enumerate(runs)}
     lines = Lines()
-    attempts, totals = embedded_attempts([run for _, run in runs], lines, attempts_bytes)
+    attempts, totals = embedded([run for _, run in runs], "attempts", lines, attempts_bytes)
+    answers, _ = embedded([run for _, run in runs], "evaluations", lines, answers_bytes)
     return {
         "t95": T_95,
         "z95": Z_95,
@@ -39,6 +37,7 @@ def payload(groups: Sequence[Group], attempts_bytes: int) -> dict[str, Any]:
                 "traces": traces(run, max(1, TRACES // len(runs))),
                 "attempts": attempts[i],
                 "attempts_total": totals[i],
+                "tests": _grid(run) | {"answers": answers[i]},
             }
             for i, (label, run) in enumerate(runs)
         ],
@@ -48,105 +47,7 @@ def payload(groups: Sequence[Group], attempts_bytes: int) -> dict[str, Any]:
 
 def packed(data: Any) -> str:
     """JSON, compressed, in letters that cannot end a script element. The same data give the same text."""
-    return base64.b64encode(gzip.compress(_json(data).encode(), mtime=0)).decode()
-
-
-class Lines:
-    """Texts as lists of line numbers: prompts, playbooks and programs repeat most of their lines."""
-
-    def __init__(self) -> None:
-        self.table: list[str] = []
-        self._number: dict[str, int] = {}
-
-    def code(self, text: str | None) -> list[int] | None:
-        """Numbers of the lines of `text`, shortened to TEXT_CHARACTERS."""
-        return None if text is None else [self._of(line) for line in shorten(text, TEXT_CHARACTERS).split("\n")]
-
-    def _of(self, line: str) -> int:
-        if line not in self._number:
-            self._number[line] = len(self.table)
-            self.table.append(line)
-        return self._number[line]
-
-
-class Room:
-    """How many bytes texts take that are compressed one after the other."""
-
-    def __init__(self) -> None:
-        self.used = 0
-        self._stream = zlib.compressobj()
-
-    def take(self, text: str) -> None:
-        self.used += len(self._stream.compress(text.encode()) + self._stream.flush(zlib.Z_SYNC_FLUSH))
-
-
-def embedded_attempts(
-    runs: Sequence[RunRecord], lines: Lines, budget: int
-) -> tuple[list[list[dict[str, Any]]], list[int]]:
-    """For each run the attempts that fit into `budget` bytes, compressed, by step, and how many there are in all.
-
-    Runs take turns, update by update.
-    """
-    kept: list[list[dict[str, Any]]] = [[] for _ in runs]
-    totals = [0 for _ in runs]
-    room = Room()
-    orders = [spread(run.attempt_steps) for run in runs]
-    for turn in range(max(map(len, orders), default=0)):
-        for i, run in enumerate(runs):
-            if turn >= len(orders[i]):
-                continue
-            for attempt in run.attempts(orders[i][turn]):
-                totals[i] += 1
-                if room.used < budget:
-                    known = len(lines.table)
-                    kept[i].append(_attempt(orders[i][turn], attempt, lines))
-                    room.take(_json([kept[i][-1], lines.table[known:]]))
-    for attempts in kept:
-        attempts.sort(key=lambda attempt: attempt["step"])
-    return kept, totals
-
-
-def _attempt(step: int, attempt: dict[str, Any], lines: Lines) -> dict[str, Any]:
-    verdict, reflection = attempt.get("verdict"), attempt.get("reflection")
-    coded: dict[str, Any] = {
-        "step": step,
-        **{name: attempt.get(name) for name in ("problem", "tokens", "truncated")},
-        **{name: lines.code(attempt.get(name)) for name in ("prompt", "response", "teacher_prompt")},
-    }
-    if verdict is not None:
-        facts = {name: verdict.get(name) for name in ("reward", "passed", "cases_passed", "cases_total", "error")}
-        if verdict.get("scores"):
-            facts["scores"] = verdict["scores"]
-        coded["verdict"] = facts | {"feedback": lines.code(verdict.get("feedback"))}
-    if reflection is not None:
-        coded["reflection"] = {"text": lines.code(reflection.get("text")), "tags": reflection.get("tags")}
-    if attempt.get("token_loss") is not None:
-        # Optional: the divergence of each response token, and beside it the tokens' texts, which join to the response.
-        coded |= {"token_loss": [_short(v, 3) for v in attempt["token_loss"]], "token_text": attempt.get("token_text")}
-    return coded
-
-
-def spread(steps: Sequence[int]) -> list[int]:
-    """The same steps in an order of which every beginning is spread over the whole: last, first, then halves."""
-    order: dict[int, None] = {}
-    gap = max(1, len(steps) - 1)
-    while len(order) < len(steps):
-        order |= dict.fromkeys(steps[::-gap])
-        gap = max(1, gap // 2)
-    return list(order)
-
-
-def _json(data: Any) -> str:
-    """With null for numbers that JSON does not have."""
-    return json.dumps(_finite(data), separators=(",", ":"), allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return base64.b64encode(gzip.compress(plain_json(data).encode(), mtime=0)).decode()
 
 
 def _timeline(run: RunRecord) -> dict[str, Any]:
@@ -155,9 +56,22 @@ def _timeline(run: RunRecord) -> dict[str, Any]:
         "steps": timeline.steps,
         "interactions": timeline.interactions,
         "seconds": [round(s, 2) for s in timeline.seconds],
-        "columns": {name: [_short(v, 6) for v in column] for name, column in timeline.columns.items()},
+        "columns": {name: [short(v, 6) for v in column] for name, column in timeline.columns.items()},
     }
 
 
-def _short(value: float | None, digits: int) -> float | None:
-    return float(f"{value:.{digits}g}") if isinstance(value, float) else value
+def _grid(run: RunRecord) -> dict[str, Any]:
+    """Of every test problem, for each evaluation, how many of its answers passed and how many were judged.
+
+    Null where a problem was not asked.
+    """
+    steps = run.kept_steps("evaluations")
+    cells: dict[str, list[list[int] | None]] = {}
+    for place, step in enumerate(steps):
+        for answer in run.kept("evaluations", step):
+            row = cells.setdefault(str(answer.get("problem")), [None] * len(steps))
+            cell = row[place] = row[place] or [0, 0]
+            verdict = answer.get("verdict")
+            cell[0] += bool(verdict and verdict.get("passed"))
+            cell[1] += verdict is not None
+    return {"steps": steps, "cells": cells}

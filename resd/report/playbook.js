@@ -4,7 +4,7 @@ const ORDERS = { born: (e) => e.born, helpful: (e) => -e.helpful, harmful: (e) =
 
 function drawPlaybook() {
   const body = section("playbook");
-  const owners = DATA.runs.map((run, i) => [i, run.name]).filter(([i]) => DATA.runs[i].playbook.length);
+  const owners = owning((run) => run.playbook.length);
   if (!owners.length) return body.append(el("p", { class: "lead" }, "None of these runs kept a playbook."));
   const state = { run: owners[0][0], query: "", show: "all", order: "born", rows: ROWS };
   const table = el("div");
@@ -28,7 +28,7 @@ function drawPlaybook() {
   }
   body.append(el("div", { class: "controls" },
     owners.length > 1 ? picker("run", owners, state.run, (value) => set("run")(Number(value))) : null,
-    searcher("search", set("query")),
+    searcher("search", (query) => set("query")(query.toLowerCase())),
     segments("show", [["all", "all"], ["alive", "still there"], ["gone", "removed"]], "all", set("show")),
     picker("order", [["born", "birth"], ["helpful", "most helpful"], ["harmful", "most harmful"], ["life", "longest life"]], "born", set("order"))), table);
   draw();

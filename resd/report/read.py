@@ -95,12 +95,20 @@ class RunRecord:
     @property
     def attempt_steps(self) -> list[int]:
         """Updates whose attempts were kept; 0 for those of an evaluation."""
-        stems = (file.stem.removeprefix("step_") for file in (self.path / "attempts").glob("step_*.jsonl"))
-        return sorted(int(stem) for stem in stems if stem.isdigit())
+        return self.kept_steps("attempts")
 
     def attempts(self, step: int) -> list[dict[str, Any]]:
         """Attempts of one update, as `resd.report.samples` writes them."""
-        return list(read_jsonl(self.path / "attempts" / f"step_{step:06d}.jsonl"))
+        return self.kept("attempts", step)
+
+    def kept_steps(self, folder: str) -> list[int]:
+        """Updates with a file in `attempts` or `evaluations`."""
+        stems = (file.stem.removeprefix("step_") for file in (self.path / folder).glob("step_*.jsonl"))
+        return sorted(int(stem) for stem in stems if stem.isdigit())
+
+    def kept(self, folder: str, step: int) -> list[dict[str, Any]]:
+        """What that file holds."""
+        return list(read_jsonl(self.path / folder / f"step_{step:06d}.jsonl"))
 
     @cached_property
     def playbook(self) -> list[dict[str, Any]]:

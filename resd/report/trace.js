@@ -1,7 +1,7 @@
 // One problem through its updates: what changed in the response, what came back, what was learned from it.
 function drawTrace() {
   const body = section("trace");
-  const owners = DATA.runs.map((run, i) => [i, run.name]).filter(([i]) => Object.keys(DATA.runs[i].traces).length);
+  const owners = owning((run) => Object.keys(run.traces).length);
   if (!owners.length) return body.append(el("p", { class: "lead" }, "No problem got better while these runs were watching it."));
   const reflects = ([i]) => Object.values(DATA.runs[i].traces).flat().some((item) => item.reflection);
   const state = { run: (owners.find(reflects) || owners[0])[0], problem: "" };

@@ -1,0 +1,98 @@
+"""The report page in a browser: what it shows after clicks."""
+
+from pathlib import Path
+
+from reported import (
+    HOSTILE,
+    attempt,
+    browsed,
+    choose,
+    click,
+    needs_browser,
+    report,
+    walked,
+    write_answers,
+    write_run,
+)
+
+from resd.report.html import write_report
+from resd.report.samples import write_attempts
+
+
+@needs_browser
+def test_a_browser_draws_it_without_complaint(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / str(seed), [0.0, 0.1, 0.2 * seed, 0.3], seed) for seed in range(2)]
+    write_report(runs, tmp_path / "page.html")
+    drawn = browsed(tmp_path / "page.html", tmp_path / "profile")
+    assert drawn.count('class="chart"') == 6  # four accuracies, a score of the task's own, and the loss
+    assert "Test: content, mean" in drawn
+    assert drawn.count('<li class="passed"') == 2
+    assert drawn.count('role="option"') == 2
+    assert "&lt;img src=x" in drawn
+    assert "<img" not in drawn
+
+
+@needs_browser
+def test_a_search_goes_through_all_attempts(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.0] * 42)
+    for step in range(1, 42):
+        texts = [f"x\nNeedle.{i}\n" if step % 2 else "" for i in range(9)]
+        write_attempts(run, step, [attempt(step, f"p{i}", False, text) for i, text in enumerate(texts)])
+    write_report([run], tmp_path / "page.html")
+    typed = "const box = document.querySelector('#attempts input[type=search]'); box.value = '{}'; "
+    typed += "box.dispatchEvent(new Event('input'));"
+    drawn = browsed(tmp_path / "page.html", tmp_path / "profile", typed.format("needle.3"))
+    assert "21 of 369 attempts match." in drawn
+    assert drawn.count('role="option"') == 21
+    assert "<mark>Needle.3</mark>" in drawn
+    write_report([run], tmp_path / "page.html")
+    drawn = browsed(tmp_path / "page.html", tmp_path / "profile", typed.format("wrong"))
+    assert "369 of 369 attempts match." in drawn
+    assert drawn.count('role="option"') == 300
+    assert "List more (69 left)" in drawn
+
+
+def with_answers(tmp_path: Path) -> list[Path]:
+    """Two runs with two evaluations of three test problems, one of them lost at first."""
+    runs = [write_run(tmp_path / name, [0.0, 0.5, 0.5], seed) for seed, name in enumerate(("first", "second"))]
+    for run in runs:
+        write_answers(run, 0, {"sums": [False, False], "cubes": [False, False], "roots": [None, None]})
+        write_answers(run, 2, {"sums": [True, True], "cubes": [True, run.name == "second"], "roots": [False, False]})
+    return runs
+
+
+@needs_browser
+def test_a_cell_of_the_grid_opens_what_was_answered(tmp_path: Path) -> None:
+    write_report(with_answers(tmp_path)[:1], tmp_path / "page.html")
+    find = choose("tests", "problem", "cub")
+    closed, opened, found = walked(
+        tmp_path / "page.html", tmp_path / "profile", "tests", click("#tests .cell", 3), find
+    )
+    assert "3 of 3 problems" in closed
+    assert closed.endswith("Problem 0 2 sums 0/2 2/2 cubes 0/2 1/2 roots ? 0/2")
+    assert "cubes, update 2" in opened
+    assert "PROMPT solve cubes RESPONSE 1 (2 TOKENS) ✓ PASSED 10/10 answer 0 of first to cubes at 2" in opened
+    assert "RESPONSE 2 (2 TOKENS) ✗ WRONG ANSWER 0/10 answer 1 of first to cubes at 2 FEEDBACK" in opened
+    assert opened.count(f"wrong: {HOSTILE}") == 1
+    assert "1 of 3 problems" in found
+
+
+@needs_browser
+def test_two_runs_stand_side_by_side_on_one_test_problem(tmp_path: Path) -> None:
+    write_report(with_answers(tmp_path), tmp_path / "page.html")
+    steps = [choose("tests", "beside it", "1"), choose("tests", "show", "differ")]
+    steps += [click("#tests .cell", 1), click("#tests .cell", 2)]
+    *_, differ, both, other = walked(tmp_path / "page.html", tmp_path / "profile", "tests", *steps)
+    assert "1 of 3 problems" in differ
+    assert differ.endswith("cubes 0/2 1/2 0/2 2/2")
+    ends = [f"answer 1 of {name} to cubes at {step}" for name in ("first", "second") for step in (0, 2)]
+    assert [end in both for end in ends] == [False, True, False, True]
+    assert [end in other for end in ends] == [False, True, True, False]
+
+
+def test_answers_stay_within_their_room_and_the_grid_is_whole(tmp_path: Path) -> None:
+    run = with_answers(tmp_path)[0]
+    tests = report(tmp_path, run, answers_bytes=1)["data"]["runs"][0]["tests"]
+    assert len(tests["answers"]) == 1
+    assert tests["steps"] == [0, 2]
+    assert tests["cells"] == {"sums": [[0, 2], [2, 2]], "cubes": [[0, 2], [1, 2]], "roots": [[0, 0], [0, 2]]}
