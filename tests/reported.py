@@ -117,7 +117,7 @@ def report(tmp_path: Path, *runs: Path, **options: Any) -> dict[str, Any]:
 def browsed(page: Path, profile: Path, then: str = "", address: str = "") -> str:
     """The page as a browser has drawn it, after `then` was run in it."""
     if then:
-        script = f"<script>setTimeout(() => {{ {then} }}, 1000)</script></body>"
+        script = f"<script>setTimeout(async () => {{ {then} }}, 1000)</script></body>"
         page.write_text(page.read_text().replace("</body>", script))
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     flags += ["--disable-background-networking", "--disable-component-update", "--enable-logging=stderr", "--dump-dom"]

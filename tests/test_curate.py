@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from resd.context.curate import Curation, Curator
 from resd.context.playbook import Playbook
@@ -45,7 +46,8 @@ def test_all_curators_see_one_snapshot_and_duplicates_merge_within_a_step() -> N
         "L3": None,
     }
     curator = Curator(scripted(lambda text: next(a for k, a in answers.items() if k in text), seen), LINES)
-    curation = curator.curate([attempt(lesson, lesson) for lesson in answers], playbook, 5)
+    attempts = [replace(attempt(lesson, lesson), id=lesson) for lesson in answers]
+    curation = curator.curate(attempts, playbook, 5)
     assert curation == Curation(("heu-00002", "str-00003"), duplicates=2, invalid=2)
     assert [(entry.text, entry.created) for entry in playbook.entries] == [
         ("known rule", 1),
@@ -53,6 +55,7 @@ def test_all_curators_see_one_snapshot_and_duplicates_merge_within_a_step() -> N
         ("other rule", 5),
     ]
     assert all(text.startswith("rules:\nerr-00001: known rule\nlesson:\n") for text in seen)
+    assert [event.get("attempt") for event in playbook.drain_events()] == [None, "L1", "L2"]
 
 
 def test_one_hostile_output_does_not_hurt_the_others() -> None:

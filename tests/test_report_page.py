@@ -1,5 +1,6 @@
 """The report page in a browser: what it shows after clicks."""
 
+import json
 from pathlib import Path
 
 from reported import (
@@ -9,6 +10,7 @@ from reported import (
     choose,
     click,
     needs_browser,
+    press,
     report,
     walked,
     write_answers,
@@ -96,3 +98,59 @@ def test_answers_stay_within_their_room_and_the_grid_is_whole(tmp_path: Path) ->
     assert len(tests["answers"]) == 1
     assert tests["steps"] == [0, 2]
     assert tests["cells"] == {"sums": [[0, 2], [2, 2]], "cubes": [[0, 2], [1, 2]], "roots": [[0, 0], [0, 2]]}
+
+
+def with_lessons(folder: Path) -> Path:
+    """A run of three updates whose playbook loses an entry in the third and gains two, one of a known attempt."""
+    run = write_run(folder, [0.0] * 4)
+    event = {"event": "add", "step": 3, "id": "heu-00003", "section": "heuristics", "text": "c", "attempt": "2/hard/0"}
+    with (run / "playbook.jsonl").open("a") as file:
+        file.write(json.dumps(event) + "\n")
+    return run
+
+
+@needs_browser
+def test_the_playbook_of_an_update_and_what_changed_since_another(tmp_path: Path) -> None:
+    write_report([with_lessons(tmp_path / "a")], tmp_path / "page.html")
+    steps = [
+        choose("edition", "update", "2"),
+        press("edition", "changes"),
+        choose("edition", "compared with update", "2"),
+    ]
+    last, second, changed, same = walked(tmp_path / "page.html", tmp_path / "profile", "edition", *steps)
+    assert "The teacher of update 3 reads 2 entries; since update 2: 2 added, 1 removed, 0 tagged." in last
+    assert last.endswith(f"− str-00001 {HOSTILE} ▲ 1 + err-00002 b + heu-00003 c")
+    assert "The teacher of update 2 reads 1 entries; since update 1: 0 added, 0 removed, 1 tagged." in second
+    assert changed.endswith(f"• str-00001 {HOSTILE} ▲ 1 (+1)")
+    assert "since update 2: 0 added, 0 removed, 0 tagged." in same
+    assert "str-00001" not in same
+
+
+@needs_browser
+def test_a_part_has_a_playbook_of_its_own(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.0] * 4)
+    turn = {"event": "turn", "step": 2, "id": "other"}
+    new = {"event": "add", "step": 2, "id": "heu-00003", "section": "heuristics", "text": "of the other", "parents": []}
+    first, *rest = (run / "playbook.jsonl").read_text().splitlines()
+    (run / "playbook.jsonl").write_text("\n".join([first, json.dumps(turn), json.dumps(new), *rest[:1]]) + "\n")
+    write_report([run], tmp_path / "page.html")
+    first_two = [choose("edition", "update", number) for number in ("1", "2")]
+    _, one, two = walked(tmp_path / "page.html", tmp_path / "profile", "edition", *first_two)
+    assert "1 added" in one
+    assert one.endswith(f"+ str-00001 {HOSTILE}")
+    assert "reads 1 entries; since update 1: 1 added, 1 removed" in two
+    assert two.endswith(f"− str-00001 {HOSTILE} ▲ 1 (+1) + heu-00003 of the other")
+
+
+@needs_browser
+def test_an_entry_leads_to_the_attempts_that_bore_and_tagged_it(tmp_path: Path) -> None:
+    write_report([with_lessons(tmp_path / "a")], tmp_path / "page.html")
+    bore = click("#playbook .link")
+    opened, followed = walked(tmp_path / "page.html", tmp_path / "profile", "attempts", bore)
+    assert "hard, update 3 ✗" not in opened.split("PROMPT")[0].split("match.")[0]
+    assert "hard, update 2 ✗" in followed
+    write_report([tmp_path / "a"], tmp_path / "page.html")
+    unfold = "document.querySelector('#playbook details').open = true"
+    wait = "await new Promise((done) => setTimeout(done, 200))"
+    *_, listed = walked(tmp_path / "page.html", tmp_path / "profile", "playbook", unfold, wait)
+    assert "tagged 1 times easy, update 1: helpful hard, update 1: helpful" in listed

@@ -42,8 +42,8 @@ class Copyist(Curator):
     """Adds every reflection as it is: the first of each problem, as RESD's curator."""
 
     def curate(self, attempts: Sequence[Attempt], playbook: Playbook, step: int) -> Curation:
-        texts = [a.reflection.text for a in first_per_problem(attempts) if a.reflection and a.reflection.text.strip()]
-        entries = [playbook.add(UNNAMED, text, step) for text in texts]
+        said = [a for a in first_per_problem(attempts) if a.reflection and a.reflection.text.strip()]
+        entries = [playbook.add(UNNAMED, a.reflection.text, step, attempt=a.id) for a in said if a.reflection]
         return Curation(tuple(entry.id for entry in entries if entry), duplicates=entries.count(None))
 
 

@@ -47,13 +47,13 @@ class Curator:
         questions = [self._question(attempt, rules, statistics) for attempt in reflected]
         added: list[str] = []
         duplicates = invalid = repaired = 0
-        for output in self.generate(questions):
+        for attempt, output in zip(reflected, self.generate(questions), strict=True):
             read = OperationsRead([], 1) if output is None else self.prompts.operations(output)
             operations, faults, mended = read
             invalid += faults
             repaired += mended
             for operation in operations:
-                entry = playbook.add(operation.section, operation.text, step, operation.parents)
+                entry = playbook.add(operation.section, operation.text, step, operation.parents, attempt.id)
                 if entry is None:
                     duplicates += 1
                 else:

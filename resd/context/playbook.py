@@ -113,8 +113,13 @@ class Playbook:
     def entries(self) -> Sequence[Entry]:
         return list(self._entries.values())
 
-    def add(self, section: str, text: str, step: int, parents: Iterable[str] = ()) -> Entry | None:
-        """The new entry, or None if nothing in it is new. Raises ValueError on a blank text."""
+    def add(
+        self, section: str, text: str, step: int, parents: Iterable[str] = (), attempt: str | None = None
+    ) -> Entry | None:
+        """The new entry, or None if nothing in it is new; the event names the attempt it was learned from, if one is.
+
+        Raises ValueError on a blank text.
+        """
         text, section = one_line(text), section_named(section)
         if not text:
             raise ValueError("an entry needs a text")
@@ -125,9 +130,8 @@ class Playbook:
         self._next += 1
         self._entries[id] = entry
         self._ids_by_text[_normal(text)] = id
-        self.events.append(
-            {"event": "add", "step": step, "id": id, "section": section, "text": text, "parents": list(entry.parents)}
-        )
+        event = {"event": "add", "step": step, "id": id, "section": section, "text": text, "parents": [*entry.parents]}
+        self.events.append(event | ({} if attempt is None else {"attempt": attempt}))
         return entry
 
     def tag(self, id: str, tag: Tag, step: int) -> bool:

@@ -15,72 +15,77 @@ function drawAttempts() {
   const body = section("attempts");
   const owners = owning((run) => run.attempts.length);
   if (!owners.length) return body.append(el("p", { class: "lead" }, "These runs kept no attempts."));
-  const state = { run: owners[0][0], step: "", problem: "", filter: "", query: "", chosen: 0, listed: LISTED };
   const controls = el("div", { class: "controls" });
   const said = el("p", { class: "lead", role: "status" });
   const list = el("ul", { class: "list", role: "listbox", tabindex: 0, "aria-label": "Attempts; arrow keys choose" });
   const more = el("div");
-  const view = el("article", { class: "attempt" });
-  let shown = [];
+  const reading = el("article", { class: "attempt" });
+  let state, shown = [], chosen = 0;
 
-  function choose(i) {
-    state.chosen = Math.max(0, Math.min(shown.length - 1, i));
-    if (state.chosen >= state.listed) listUpTo(state.chosen + LISTED);
-    [...list.children].forEach((item, j) => item.setAttribute("aria-selected", String(j === state.chosen)));
-    const item = list.children[state.chosen];
+  function open(i) {
+    chosen = Math.max(0, Math.min(shown.length - 1, i));
+    if (chosen >= list.children.length) listUpTo(chosen + LISTED);
+    [...list.children].forEach((item, j) => item.setAttribute("aria-selected", String(j === chosen)));
+    const item = list.children[chosen];
     if (item) {
       list.setAttribute("aria-activedescendant", item.id);
       list.scrollTop = Math.max(Math.min(list.scrollTop, item.offsetTop - list.offsetTop), item.offsetTop - list.offsetTop + item.offsetHeight - list.clientHeight);
     }
-    view.replaceChildren(...(shown.length ? attemptView(shown[state.chosen], state.query) : [el("p", { class: "soft" }, "No attempt matches.")]));
+    reading.replaceChildren(...(shown.length ? attemptView(shown[chosen], state.search.toLowerCase()) : [el("p", { class: "soft" }, "No attempt matches.")]));
+  }
+  function choose(i) {
+    open(i);
+    if (shown.length) state.open = shown[chosen].id;
   }
   function listUpTo(count) {
-    state.listed = count;
     list.append(...shown.slice(list.children.length, count).map((a, i) => item(a, i + list.children.length)));
     const left = shown.length - list.children.length;
-    more.replaceChildren(...(left > 0 ? [el("button", { onclick: () => listUpTo(state.listed + LISTED) }, `List more (${left} left)`)] : []));
+    more.replaceChildren(...(left > 0 ? [el("button", { onclick: () => listUpTo(list.children.length + LISTED) }, `List more (${left} left)`)] : []));
   }
   const item = (a, i) => el("li", { role: "option", id: `attempt-${i}`, onclick: () => choose(i) },
     el("span", { class: "soft" }, `${a.step}`), el("span", { class: "what" }, a.problem), verdictMark(a.verdict));
   function draw() {
     const run = DATA.runs[state.run];
-    const holds = searched(state.query);
-    shown = run.attempts.filter((a) => (state.step === "" || a.step === Number(state.step)) && (state.problem === "" || a.problem === state.problem) && matches(a, state.filter) && holds(a));
+    const holds = searched(state.search.toLowerCase());
+    shown = run.attempts.filter((a) => (state.step === "" || a.step === Number(state.step)) && (state.problem === "" || a.problem === state.problem) && matches(a, state.outcome) && holds(a));
     const left = run.attempts_total - run.attempts.length;
     said.replaceChildren(`${shown.length} of ${run.attempts.length} attempts match.`,
       left > 0 ? ` To keep this file small, ${left} more of this run are not in it (attempts/ of the run directory has all ${run.attempts_total}).` : "");
     list.replaceChildren();
     listUpTo(LISTED);
-    choose(0);
+    open(shown.findIndex((a) => a.id === state.open));
   }
   function rebuild() {
-    const run = DATA.runs[state.run];
+    const numbers = owners.map(([i]) => i);
+    const run = DATA.runs[view("attempts", { run: numbers[0] }, { run: numbers }).run];
     const unique = (values) => [...new Set(values)].sort((a, b) => (typeof a === "number" ? a - b : String(a).localeCompare(String(b))));
     const steps = unique(run.attempts.map((a) => a.step));
-    Object.assign(state, { step: steps.length > 1 ? steps.at(-1) : "", problem: "", filter: "", query: "" });
-    const count = (filter) => run.attempts.filter((a) => matches(a, filter)).length;
+    const problems = unique(run.attempts.map((a) => a.problem));
     const kinds = unique(run.attempts.map((a) => outcome(a.verdict))).filter((kind) => kind !== "passed");
-    const filters = ["", "passed", "failed", ...kinds].map((f) => [f, `${f || "all"} (${count(f)})`]);
+    const outcomes = ["", "passed", "failed", ...kinds];
+    state = view("attempts", { run: numbers[0], step: steps.length > 1 ? String(steps.at(-1)) : "", problem: "", outcome: "", search: "", open: "" },
+      { run: numbers, step: ["", ...steps.map(String)], problem: ["", ...problems], outcome: outcomes });
+    const count = (filter) => run.attempts.filter((a) => matches(a, filter)).length;
     const set = (key) => (value) => { state[key] = value; draw(); };
     const updates = picker("update", [["", "all"], ...steps.map((s) => [s, s])], state.step, set("step"));
     const search = (query) => {
-      if (query && !state.query) updates.querySelector("select").value = state.step = ""; // all of them are meant
-      set("query")(query);
+      if (query && !state.search) updates.querySelector("select").value = state.step = ""; // all of them are meant
+      set("search")(query);
     };
     controls.replaceChildren(
-      ...(owners.length > 1 ? [picker("run", owners, state.run, (value) => { state.run = Number(value); rebuild(); })] : []),
+      ...(owners.length > 1 ? [picker("run", owners, state.run, (value) => { forget("attempts"); state.run = Number(value); rebuild(); })] : []),
       updates,
-      picker("problem", [["", "all"], ...unique(run.attempts.map((a) => a.problem)).map((p) => [p, p])], "", set("problem")),
-      picker("outcome", filters, "", set("filter")),
-      searcher("search", (query) => search(query.toLowerCase())));
+      picker("problem", [["", "all"], ...problems.map((p) => [p, p])], state.problem, set("problem")),
+      picker("outcome", outcomes.map((f) => [f, `${f || "all"} (${count(f)})`]), state.outcome, set("outcome")),
+      searcher("search", search, state.search));
     draw();
   }
   list.addEventListener("keydown", (event) => {
-    const target = { ArrowDown: state.chosen + 1, ArrowUp: state.chosen - 1, Home: 0, End: shown.length - 1 }[event.key];
+    const target = { ArrowDown: chosen + 1, ArrowUp: chosen - 1, Home: 0, End: shown.length - 1 }[event.key];
     if (target === undefined) return;
     event.preventDefault();
     choose(target);
   });
-  body.append(controls, said, el("div", { class: "viewer" }, el("div", {}, list, more), view));
+  body.append(controls, said, el("div", { class: "viewer" }, el("div", {}, list, more), reading));
   rebuild();
 }

@@ -22,8 +22,8 @@ from resd.report.worth import WIDTH, drawn, honesty, summary
 
 HERE = Path(__file__).parent
 SCRIPTS = (
-    *("dom.js", "view.js", "chart.js", "curves.js", "tests.js", "playbook.js", "attempt.js", "attempts.js"),
-    *("trace.js", "main.js"),
+    *("dom.js", "view.js", "chart.js", "curves.js", "tests.js", "playbook.js", "edition.js", "attempt.js"),
+    *("attempts.js", "trace.js", "main.js"),
 )
 ATTEMPTS_BYTES = 6_000_000
 ANSWERS_BYTES = 3_000_000

@@ -1,4 +1,4 @@
-const PARTS = { curves: drawCurves, tests: drawTests, trace: drawTrace, playbook: drawPlaybook, attempts: drawAttempts };
+const PARTS = { curves: drawCurves, tests: drawTests, trace: drawTrace, playbook: drawPlaybook, edition: drawEdition, attempts: drawAttempts };
 
 async function unpacked(letters) {
   const text = atob(letters);
@@ -18,5 +18,5 @@ unpacked(document.getElementById("data").textContent).then((data) => {
   DATA = data;
   drawAll();
   addEventListener("hashchange", () => (location.hash.includes("&") ? drawAll() : (readAddress(), writeAddress())));
-}).catch((error) => section("curves").append(
+}, (error) => section("curves").append(
   el("p", { class: "note" }, `Curves, playbook and attempts are not shown: this browser cannot unpack them (${error}). One of 2023 or later can.`)));

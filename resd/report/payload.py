@@ -34,6 +34,7 @@ def payload(groups: Sequence[Group], attempts_bytes: int, answers_bytes: int) ->
                 "name": run.named(label),
                 "timeline": _timeline(run),
                 "playbook": run.playbook,
+                "turns": run.turns,
                 "traces": traces(run, max(1, TRACES // len(runs))),
                 "attempts": attempts[i],
                 "attempts_total": totals[i],

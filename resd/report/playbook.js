@@ -6,16 +6,18 @@ function drawPlaybook() {
   const body = section("playbook");
   const owners = owning((run) => run.playbook.length);
   if (!owners.length) return body.append(el("p", { class: "lead" }, "None of these runs kept a playbook."));
-  const state = { run: owners[0][0], query: "", show: "all", order: "born", rows: ROWS };
+  const numbers = owners.map(([i]) => i);
+  const state = view("playbook", { run: numbers[0], search: "", show: "all", order: "born" }, { run: numbers, show: ["all", "alive", "gone"], order: Object.keys(ORDERS) });
+  let rows = ROWS;
   const table = el("div");
-  const set = (key) => (value) => { state[key] = value; state.rows = ROWS; draw(); };
+  const set = (key) => (value) => { state[key] = value; rows = ROWS; draw(); };
   function draw() {
     const run = DATA.runs[state.run];
     const end = Math.max(...run.timeline.steps, 1);
     const entries = run.playbook
       .map((e) => ({ ...e, helpful: tagged(e, "helpful"), harmful: tagged(e, "harmful") }))
       .filter((e) => state.show === "all" || (e.removed === null) === (state.show === "alive"))
-      .filter((e) => `${e.id} ${e.section} ${e.text}`.toLowerCase().includes(state.query))
+      .filter((e) => `${e.id} ${e.section} ${e.text}`.toLowerCase().includes(state.search.toLowerCase()))
       .sort((a, b) => ORDERS[state.order](a, end) - ORDERS[state.order](b, end));
     const alive = run.playbook.filter((e) => e.removed === null).length;
     table.replaceChildren(
@@ -23,25 +25,50 @@ function drawPlaybook() {
         "A line is the life of an entry; ", el("span", { class: "good" }, "▲ helpful"), ", ", el("span", { class: "bad" }, "▼ harmful"), ", × removed."),
       el("table", { class: "entries" },
         el("thead", {}, el("tr", {}, ["Entry", "Lesson", "Helpful", "Harmful", `Updates 1 to ${end}`].map((h) => el("th", { scope: "col", class: h.startsWith("H") ? "number" : null }, h)))),
-        el("tbody", {}, entries.slice(0, state.rows).map((e) => entryRow(e, end)))),
-      entries.length > state.rows ? el("button", { onclick: () => { state.rows += ROWS; draw(); } }, `Show more (${entries.length - state.rows} left)`) : "");
+        el("tbody", {}, entries.slice(0, rows).map((e) => entryRow(e, end, state.run)))),
+      entries.length > rows ? el("button", { onclick: () => { rows += ROWS; draw(); } }, `Show more (${entries.length - rows} left)`) : "");
   }
   body.append(el("div", { class: "controls" },
     owners.length > 1 ? picker("run", owners, state.run, (value) => set("run")(Number(value))) : null,
-    searcher("search", (query) => set("query")(query.toLowerCase())),
-    segments("show", [["all", "all"], ["alive", "still there"], ["gone", "removed"]], "all", set("show")),
-    picker("order", [["born", "birth"], ["helpful", "most helpful"], ["harmful", "most harmful"], ["life", "longest life"]], "born", set("order"))), table);
+    searcher("search", set("search"), state.search),
+    segments("show", [["all", "all"], ["alive", "still there"], ["gone", "removed"]], state.show, set("show")),
+    picker("order", [["born", "birth"], ["helpful", "most helpful"], ["harmful", "most harmful"], ["life", "longest life"]], state.order, set("order"))), table);
   draw();
 }
 
 const tagged = (entry, tag) => entry.tags.filter(([, kind]) => kind === tag).length;
 
-function entryRow(entry, end) {
-  const origin = entry.parents && entry.parents.length ? `, from ${entry.parents.join(", ")}` : "";
+// The attempts of a run whose reflections tagged an entry.
+const taggers = (run, id) => DATA.runs[run].attempts.filter((a) => a.reflection?.tags?.[id]);
+
+function attemptLink(run, a, words) {
+  return el("button", { class: "link", onclick: () => show("attempts", { run, step: a.step, open: a.id }) }, words);
+}
+
+function origins(entry, run) {
+  const bore = entry.attempt && DATA.runs[run].attempts.find((a) => a.id === entry.attempt);
+  if (bore) return [", from ", attemptLink(run, bore, `attempt ${entry.attempt}`)];
+  const from = entry.parents?.length ? entry.parents.join(", ") : entry.attempt ? `attempt ${entry.attempt}` : "";
+  return from ? [`, from ${from}`] : [];
+}
+
+// Links, made when they are asked for: there may be thousands.
+function tagLinks(entry, run) {
+  if (!entry.tags.length) return null;
+  const list = el("ul", { class: "plain" });
+  const make = () => {
+    const found = taggers(run, entry.id);
+    list.replaceChildren(...found.map((a) => el("li", {}, attemptLink(run, a, `${a.problem}, update ${a.step}`), `: ${a.reflection.tags[entry.id]}`)));
+    if (found.length < entry.tags.length) list.append(el("li", { class: "soft" }, `${entry.tags.length - found.length} by attempts that passed or are not in this file`));
+  };
+  return el("details", { ontoggle: (event) => event.target.open && make() }, el("summary", {}, `tagged ${entry.tags.length} times`), list);
+}
+
+function entryRow(entry, end, run) {
   const fate = entry.removed === null ? "" : `, removed after update ${entry.removed} (${entry.reason || "no reason given"})`;
   return el("tr", { class: entry.removed === null ? "" : "gone" },
     el("td", {}, el("code", {}, entry.id), el("div", { class: "soft" }, String(entry.section || "").replaceAll("_", " "))),
-    el("td", { class: "text" }, el("span", { class: "lesson" }, entry.text), el("div", { class: "soft" }, el("small", {}, `born at update ${entry.born}${origin}${fate}`))),
+    el("td", { class: "text" }, el("span", { class: "lesson" }, entry.text), el("div", { class: "soft" }, el("small", {}, `born at update ${entry.born}`, origins(entry, run), fate)), tagLinks(entry, run)),
     el("td", { class: "number" }, entry.helpful ? `▲ ${entry.helpful}` : ""),
     el("td", { class: "number" }, entry.harmful ? `▼ ${entry.harmful}` : ""),
     el("td", { class: "life" }, life(entry, end)));

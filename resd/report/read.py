@@ -112,23 +112,34 @@ class RunRecord:
 
     @cached_property
     def playbook(self) -> list[dict[str, Any]]:
-        """The life of every entry: `id section text parents born removed reason tags`, in order of birth.
+        """The life of every entry: `id section text parents attempt shelf born removed reason tags`, in order of birth.
 
-        `removed` is null for an entry that is still there; `tags` are (step, tag) pairs.
+        `attempt` is the id of the one it was learned from, null if unknown; `removed` is null for an entry that is
+        still there; `tags` are (step, tag) pairs.
         """
         entries: dict[str, dict[str, Any]] = {}
+        shelf = ""
         for event in read_jsonl(self.path / "playbook.jsonl"):
             kind, id = event.get("event"), event.get("id")
             if "step" not in event:
                 continue
-            if kind == "add":
-                entry = {name: event.get(name) for name in ("id", "section", "text", "parents")}
-                entries[str(id)] = entry | {"born": event["step"], "removed": None, "reason": None, "tags": []}
+            if kind == "turn":
+                shelf = str(id)
+            elif kind == "add":
+                entry = {name: event.get(name) for name in ("id", "section", "text", "parents", "attempt")}
+                life = {"shelf": shelf, "born": event["step"], "removed": None, "reason": None, "tags": []}
+                entries[str(id)] = entry | life
             elif kind == "tag" and id in entries:
                 entries[id]["tags"].append((event["step"], event["tag"]))
             elif kind == "remove" and id in entries:
                 entries[id] |= {"removed": event["step"], "reason": event.get("reason")}
         return list(entries.values())
+
+    @cached_property
+    def turns(self) -> list[tuple[int, str]]:
+        """Since which update the playbook shows which shelf; empty for a playbook of one."""
+        events = read_jsonl(self.path / "playbook.jsonl")
+        return [(event["step"], str(event.get("id"))) for event in events if event.get("event") == "turn"]
 
     @cached_property
     def worth(self) -> dict[str, Any] | None:

@@ -11,8 +11,9 @@ function drawTests() {
   const owners = owning((run) => run.tests.steps.length);
   if (!owners.length) return body.append(el("p", { class: "lead" }, "These runs kept no answers to test problems."));
   const numbers = owners.map(([i]) => i);
-  const state = view("tests", { run: numbers[0], beside: "", problem: "", step: -1, other: -1, search: "", show: "all", rows: GRID_ROWS },
+  const state = view("tests", { run: numbers[0], beside: "", problem: "", step: -1, other: -1, search: "", show: "all" },
     { run: numbers, beside: ["", ...numbers.map(String)], show: ["all", "differ", ...Object.keys(CHANGES)] });
+  let rows = GRID_ROWS;
   const controls = el("div", { class: "controls" });
   const said = el("p", { class: "lead", role: "status" });
   const grid = el("table", { class: "grid-table" });
@@ -58,9 +59,9 @@ function drawTests() {
     const columns = sides().map((side) => tests(side).steps.map((step, i) => el("th", { scope: "col", class: i ? null : "first" }, String(step))));
     grid.replaceChildren(
       el("thead", {}, heads.length > 1 ? el("tr", {}, el("td"), heads) : null, el("tr", {}, el("th", { scope: "col" }, "Problem"), columns)),
-      el("tbody", {}, shown.slice(0, state.rows).map((problem) => el("tr", {}, el("th", { scope: "row", title: problem }, problem),
+      el("tbody", {}, shown.slice(0, rows).map((problem) => el("tr", {}, el("th", { scope: "row", title: problem }, problem),
         sides().map((side) => tests(side).steps.map((step, i) => el("td", { class: i ? null : "first" }, cellButton(side, problem, step, tests(side).cells[problem]?.[i]))))))));
-    more.replaceChildren(...(shown.length > state.rows ? [el("button", { onclick: () => { state.rows += GRID_ROWS; draw(); } }, `Show more (${shown.length - state.rows} left)`)] : []));
+    more.replaceChildren(...(shown.length > rows ? [el("button", { onclick: () => { rows += GRID_ROWS; draw(); } }, `Show more (${shown.length - rows} left)`)] : []));
     read();
   }
   const set = (key) => (value) => { state[key] = value; draw(); };

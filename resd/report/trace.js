@@ -4,19 +4,20 @@ function drawTrace() {
   const owners = owning((run) => Object.keys(run.traces).length);
   if (!owners.length) return body.append(el("p", { class: "lead" }, "No problem got better while these runs were watching it."));
   const reflects = ([i]) => Object.values(DATA.runs[i].traces).flat().some((item) => item.reflection);
-  const state = { run: (owners.find(reflects) || owners[0])[0], problem: "" };
+  const telling = (owners.find(reflects) || owners[0])[0];
+  const state = view("trace", { run: telling, problem: "" }, { run: owners.map(([i]) => i) });
   const controls = el("div", { class: "controls" });
-  const view = el("div");
-  const draw = () => view.replaceChildren(...traceView(DATA.runs[state.run].traces[state.problem]));
+  const reading = el("div");
+  const draw = () => reading.replaceChildren(...traceView(DATA.runs[state.run].traces[state.problem || Object.keys(DATA.runs[state.run].traces)[0]]));
   function rebuild() {
     const problems = Object.keys(DATA.runs[state.run].traces);
-    state.problem = problems[0];
+    if (state.problem && !problems.includes(state.problem)) state.problem = "";
     controls.replaceChildren(
       ...(owners.length > 1 ? [picker("run", owners, state.run, (value) => { state.run = Number(value); rebuild(); })] : []),
       picker("problem", problems.map((p) => [p, p]), state.problem, (value) => { state.problem = value; draw(); }));
     draw();
   }
-  body.append(el("p", { class: "lead" }, "Problems that failed when first met and did better later. With several rollouts the best one of the update is shown; lines are compared with the update before."), controls, view);
+  body.append(el("p", { class: "lead" }, "Problems that failed when first met and did better later. With several rollouts the best one of the update is shown; lines are compared with the update before."), controls, reading);
   rebuild();
 }
 

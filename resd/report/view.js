@@ -30,12 +30,16 @@ function view(where, defaults, choices = {}) {
   } });
 }
 
+function forget(where) {
+  for (const key of [...shared.keys()]) if (key.startsWith(`${where}.`)) shared.delete(key);
+}
+
 // Go to a part of the page, with nothing but `values` set in it.
 function show(where, values) {
-  for (const key of [...shared.keys()]) if (key.startsWith(`${where}.`)) shared.delete(key);
+  forget(where);
   for (const [key, value] of Object.entries(values)) shared.set(`${where}.${key}`, value);
   looking = where;
   writeAddress();
   PARTS[where]();
-  document.getElementById(where).scrollIntoView();
+  document.getElementById(where).scrollIntoView({ behavior: "instant" });
 }
