@@ -1,6 +1,7 @@
 """The report page in a browser: what it shows after clicks."""
 
 import json
+import re
 from pathlib import Path
 
 from reported import (
@@ -154,3 +155,31 @@ def test_an_entry_leads_to_the_attempts_that_bore_and_tagged_it(tmp_path: Path) 
     wait = "await new Promise((done) => setTimeout(done, 200))"
     *_, listed = walked(tmp_path / "page.html", tmp_path / "profile", "playbook", unfold, wait)
     assert "tagged 1 times easy, update 1: helpful hard, update 1: helpful" in listed
+
+
+@needs_browser
+def test_a_strip_shows_when_something_went_wrong(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, [0.0] * 4, seed) for seed, name in enumerate(("ill", "well"))]
+    train = {"kind": "train", "update/not_finite": 0}
+    troubles = [
+        train | {"step": 2, "reflect/invalid": 3, "tag/invalid": 1, "alarm/length": 0.0, "response/truncated": 0.5},
+        train | {"step": 3, "reflect/invalid": 1, "alarm/length": 1.0, "verify/lost": 2},
+        {"step": 3, "kind": "eval", "eval/too_long": 1, "part/a/too_long": 7},
+    ]
+    with (runs[0] / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in troubles)
+    write_report(runs, tmp_path / "page.html")
+    titles = (
+        "const seen_titles = [...document.querySelectorAll('#health rect title')].map((each) => each.textContent); "
+    )
+    titles += "document.querySelector('#health').append(el('p', {}, seen_titles.join('; ')))"
+    first, told = walked(tmp_path / "page.html", tmp_path / "profile", "health", titles)
+    assert re.findall(r"(\w[\w ,]*?) (\d) updates?, first (\d)", first.split("seed 0")[1]) == [
+        ("alarms", "1", "3"), ("lost", "1", "3"), ("too long, not asked", "1", "3"), ("unusable texts", "2", "2"),
+        ("answers cut off", "1", "2"),
+    ]  # fmt: skip
+    assert "Nothing of the kind: method, seed 1." in first
+    assert told.endswith(
+        "update 3: alarm/length 1; update 3: verify/lost 2; update 3: eval/too_long 1; "
+        "update 2: reflect/invalid 3, tag/invalid 1; update 3: reflect/invalid 1; update 2: response/truncated 0.5"
+    )

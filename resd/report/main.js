@@ -1,4 +1,6 @@
-const PARTS = { curves: drawCurves, tests: drawTests, trace: drawTrace, playbook: drawPlaybook, edition: drawEdition, attempts: drawAttempts };
+const PARTS = {
+  health: drawHealth, curves: drawCurves, tests: drawTests, trace: drawTrace, playbook: drawPlaybook, edition: drawEdition, attempts: drawAttempts,
+};
 
 async function unpacked(letters) {
   const text = atob(letters);
