@@ -3,7 +3,9 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
+import pytest
 from reported import (
     HOSTILE,
     attempt,
@@ -183,3 +185,58 @@ def test_a_strip_shows_when_something_went_wrong(tmp_path: Path) -> None:
         "update 3: alarm/length 1; update 3: verify/lost 2; update 3: eval/too_long 1; "
         "update 2: reflect/invalid 3, tag/invalid 1; update 3: reflect/invalid 1; update 2: response/truncated 0.5"
     )
+
+
+LOSS = "[...document.querySelectorAll('figure.chart')].find((each) => each.innerText.startsWith('Loss'))"
+
+
+def note(found: str) -> str:
+    """A step: write what an expression gives at the end of the section."""
+    return f"document.querySelector('#curves').append(el('p', {{}}, 'found: ' + JSON.stringify({found})))"
+
+
+def told(seen: str) -> list[Any]:
+    return list(json.loads(seen.rsplit("found: ", 1)[1]))
+
+
+def drag(first: float, last: float) -> str:
+    """A step: drag over the chart of the loss from one update to another, of 0 to 4."""
+    return f"""{{ const root = {LOSS}.querySelector('svg'), box = root.getBoundingClientRect();
+    for (const [kind, update] of [['down', {first}], ['move', {last}], ['up', {last}]]) {{
+      const clientX = box.left + (BOX.left + update / 4 * (BOX.width - BOX.left - BOX.right)) * box.width / BOX.width;
+      root.dispatchEvent(new PointerEvent('pointer' + kind, {{ clientX, button: 0, bubbles: true }})); }} }}"""
+
+
+@needs_browser
+def test_a_chart_is_smoothed_zoomed_and_put_on_other_axes(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.0] * 5)
+    with (run / "metrics.jsonl").open("a") as file:
+        rows = [{"step": i, "kind": "train", "response/length": 10 * i, "lr": 10.0**-i} for i in range(1, 5)]
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    write_report([run], tmp_path / "page.html")
+    chart = f"{LOSS}.querySelector('svg')"
+    right = f"{chart}.dispatchEvent(new KeyboardEvent('keydown', {{ key: 'ArrowRight' }}))"
+    words = f"[...{LOSS}.querySelectorAll('svg text')].map((each) => each.textContent)"
+    places = f"[...{chart}.querySelectorAll('circle')].map((each) => Number(each.getAttribute('cy')))"
+    heads = "[...document.querySelectorAll('#curves figcaption')].map((each) => each.firstChild.textContent)"
+    steps = {
+        "plain": f"{right}; {right}",
+        "smooth": f"{choose('curves', 'smoothing', '5')}; {right}; {right}",
+        "zoomed": f"{choose('curves', 'smoothing', '1')}; {drag(1.5, 3.2)}; {note(words)}",
+        "whole": f"{chart}.dispatchEvent(new MouseEvent('dblclick')); {note(words)}",
+        "log": f"{press('curves', 'log')}; {note(places)}",
+        "tokens": f"{press('curves', 'linear')}; {press('curves', 'Tokens')}; {note(words)}",
+        "also": f"{choose('curves', 'also show', 'time/, lr')}; {note(heads)}",
+    }
+    _, *texts = walked(tmp_path / "page.html", tmp_path / "profile", "curves", *steps.values())
+    seen = dict(zip(steps, texts, strict=True))
+    assert "updates 2 method: 0.5" in seen["plain"]
+    assert "updates 2 method: 0.611" in seen["smooth"]  # of 1, 1/2 and 1/3
+    assert "Show all of it" in seen["zoomed"]
+    assert told(seen["zoomed"])[-4:] == ["2", "2.5", "3", "updates"]
+    assert "Show all of it" not in seen["whole"]
+    assert told(seen["whole"]) == ["0", "0.5", "1", "0", "1", "2", "3", "4", "updates"]
+    one, half, _, quarter = told(seen["log"])
+    assert half - one == pytest.approx(quarter - half)
+    assert told(seen["tokens"])[-6:] == ["0", "50", "100", "150", "200", "tokens"]  # two of 10, 20, 30 and 40 each
+    assert told(seen["also"])[-3:] == ["lr", "time/rollout", "time/update"]

@@ -22,7 +22,18 @@ from resd.report.worth import WIDTH, drawn, honesty, summary
 
 HERE = Path(__file__).parent
 SCRIPTS = (
-    *("dom.js", "view.js", "health.js", "chart.js", "curves.js", "tests.js", "playbook.js", "edition.js", "attempt.js"),
+    *(
+        "dom.js",
+        "view.js",
+        "health.js",
+        "chart.js",
+        "series.js",
+        "curves.js",
+        "tests.js",
+        "playbook.js",
+        "edition.js",
+        "attempt.js",
+    ),
     *("attempts.js", "trace.js", "main.js"),
 )
 ATTEMPTS_BYTES = 6_000_000

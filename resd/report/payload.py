@@ -56,6 +56,7 @@ def _timeline(run: RunRecord) -> dict[str, Any]:
     return {
         "steps": timeline.steps,
         "interactions": timeline.interactions,
+        "tokens": timeline.tokens and [round(tokens) for tokens in timeline.tokens],
         "seconds": [round(s, 2) for s in timeline.seconds],
         "columns": {name: [short(v, 6) for v in column] for name, column in timeline.columns.items()},
     }

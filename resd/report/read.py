@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,13 @@ PHASES = ("rollout", "verify", "reflect", "tag", "curate", "teacher", "update", 
 class Timeline:
     """Every number a run logged, one column a metric; all columns have the length of `steps`.
 
-    `seconds` is the sum of the training phases so far, `interactions` the verified attempts so far.
+    `seconds` is the sum of the training phases so far, `interactions` the verified attempts so far, `tokens` those in
+    their responses, None where lengths are unknown.
     """
 
     steps: list[int]
     interactions: list[float]
+    tokens: list[float] | None
     seconds: list[float]
     columns: dict[str, list[float | None]]
 
@@ -89,8 +92,11 @@ class RunRecord:
         for value in columns.get("interactions", [None] * len(steps)):
             total = total if value is None else value
             interactions.append(total)
-        running = [sum(seconds[: i + 1]) for i in range(len(steps))]
-        return Timeline(steps, interactions, running, columns)
+        lengths = columns.get("response/length")
+        fresh = [now - before for now, before in zip(interactions, [0.0, *interactions[:-1]], strict=True)]
+        written = lengths and [number * (length or 0.0) for number, length in zip(fresh, lengths, strict=True)]
+        tokens = list(accumulate(written)) if written else None
+        return Timeline(steps, interactions, tokens, list(accumulate(seconds)), columns)
 
     @property
     def attempt_steps(self) -> list[int]:
