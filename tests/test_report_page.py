@@ -154,8 +154,7 @@ def test_an_entry_leads_to_the_attempts_that_bore_and_tagged_it(tmp_path: Path) 
     assert "hard, update 2 ✗" in followed
     write_report([tmp_path / "a"], tmp_path / "page.html")
     unfold = "document.querySelector('#playbook details').open = true"
-    wait = "await new Promise((done) => setTimeout(done, 200))"
-    *_, listed = walked(tmp_path / "page.html", tmp_path / "profile", "playbook", unfold, wait)
+    *_, listed = walked(tmp_path / "page.html", tmp_path / "profile", "playbook", unfold, WAIT)
     assert "tagged 1 times easy, update 1: helpful hard, update 1: helpful" in listed
 
 
@@ -187,6 +186,7 @@ def test_a_strip_shows_when_something_went_wrong(tmp_path: Path) -> None:
     )
 
 
+WAIT = "await new Promise((done) => setTimeout(done, 500))"
 LOSS = "[...document.querySelectorAll('figure.chart')].find((each) => each.innerText.startsWith('Loss'))"
 
 
@@ -240,3 +240,64 @@ def test_a_chart_is_smoothed_zoomed_and_put_on_other_axes(tmp_path: Path) -> Non
     assert half - one == pytest.approx(quarter - half)
     assert told(seen["tokens"])[-6:] == ["0", "50", "100", "150", "200", "tokens"]  # two of 10, 20, 30 and 40 each
     assert told(seen["also"])[-3:] == ["lr", "time/rollout", "time/update"]
+
+
+def with_losses(folder: Path) -> Path:
+    """One update of four attempts: rewards 0.1 to 0.4, lengths 4 to 1, losses of three of them."""
+    run = write_run(folder, [0.0, 0.0])
+    file = run / "attempts/step_000001.jsonl"
+    line = json.loads(file.read_text().splitlines()[0])
+    losses = [[0.1, None, 0.3], [0.5], None, [0.4, 0.4]]
+    lines = []
+    for i, loss in enumerate(losses):
+        found = line | {"id": f"1/p{i}/0", "problem": f"p{i}", "tokens": 4 - i, "response": f"text {i}"}
+        found["verdict"] = line["verdict"] | {"reward": (i + 1) / 10}
+        lines.append(json.dumps(found | ({} if loss is None else {"token_loss": loss})) + "\n")
+    file.write_text("".join(lines))
+    return run
+
+
+LISTED = re.compile(r"1 (p\d)")
+
+
+@needs_browser
+def test_attempts_are_ordered_and_filtered_by_reward(tmp_path: Path) -> None:
+    write_report([with_losses(tmp_path / "a")], tmp_path / "page.html")
+    steps = [choose("attempts", "order", order) for order in ("loss", "shortest", "longest", "")]
+    steps += [choose("attempts", "reward from", "0.2"), choose("attempts", "to", "0.3")]
+    seen = [
+        "".join(LISTED.findall(text.split("match.")[1]))
+        for text in walked(tmp_path / "page.html", tmp_path / "profile", "attempts", *steps)
+    ]
+    assert seen == ["p0p1p2p3", "p1p3p0p2", "p3p2p1p0", "p0p1p2p3", "p0p1p2p3", "p1p2p3", "p1p2"]
+
+
+@needs_browser
+def test_an_address_holds_what_is_looked_at(tmp_path: Path) -> None:
+    run = with_losses(tmp_path / "a")
+    write_answers(run, 0, {"sums": [False]})
+    page, profile = tmp_path / "page.html", tmp_path / "profile"
+    write_report([run], page)
+    steps = [choose("attempts", "search", "text"), choose("attempts", "order", "longest"), click("#attempts li", 2)]
+    steps += [choose("curves", "smoothing", "5"), press("curves", "log"), choose("curves", "also show", "time/")]
+    steps += [
+        click("#tests .cell"),
+        choose("playbook", "search", "<b>&="),
+        "await new Promise((done) => setTimeout(done, 500))",
+    ]
+    steps.append("document.querySelector('#attempts').append(el('p', {}, 'address ' + location.hash))")
+    address = walked(page, profile, "attempts", *steps)[-1].rsplit("address ", 1)[1]
+    assert address.startswith("#playbook&")
+    write_report([run], page)
+    everything = "document.querySelector('main').id = 'all'"
+    controls = "[...document.querySelectorAll('input, select')].filter((each) => each.type !== 'radio' || each.checked)"
+    copy = f"document.querySelector('#attempts').append(el('p', {{}}, {controls}.map((each) => each.value).join('|')))"
+    *_, again = walked(page, profile, "attempts", everything, copy, address=address)
+    assert "4 of 4 attempts match." in again
+    assert "p2, update 1" in again
+    assert "|5|log|time/|" in again
+    assert again.endswith("|||longest|text")  # no limits of the reward
+    assert "<b>&=" in again
+    write_report([run], page)
+    nonsense = "#tests&tests.run=9&tests.step=x&curves.zoom=1&curves.axis=no&curves.smooth=-1&attempts.step=77&%E0%A4%A"
+    assert "4 of 4 attempts match." in walked(page, profile, "attempts", address=nonsense)[0]

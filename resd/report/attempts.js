@@ -2,6 +2,14 @@
 const LISTED = 300;
 const matches = (a, filter) => filter === "" || (filter === "failed" ? outcome(a.verdict) !== "passed" : outcome(a.verdict) === filter);
 
+const ORDERINGS = { loss: (a) => -meanLoss(a), longest: (a) => -(a.tokens ?? 0), shortest: (a) => a.tokens ?? Infinity };
+
+// Of the tokens whose loss is known; -1 without any, so that such attempts come last.
+function meanLoss(a) {
+  const known = (a.token_loss || []).filter((loss) => loss !== null);
+  return known.length ? known.reduce((sum, loss) => sum + loss, 0) / known.length : -1;
+}
+
 // Whether an attempt has a line that holds `query`, or is of a problem whose name does.
 function searched(query) {
   if (!query) return () => true;
@@ -9,6 +17,10 @@ function searched(query) {
   DATA.lines.forEach((line, i) => { if (line.toLowerCase().includes(query)) hits.add(i); });
   const texts = (a) => [a.response, a.verdict?.feedback, a.reflection?.text, a.prompt, a.teacher_prompt];
   return (a) => a.problem.toLowerCase().includes(query) || texts(a).some((lines) => lines?.some((i) => hits.has(i)));
+}
+
+function limit(label, value, change) {
+  return el("label", {}, label, el("input", { type: "number", step: "any", value, oninput: (event) => change(event.target.value) }));
 }
 
 function drawAttempts() {
@@ -43,11 +55,22 @@ function drawAttempts() {
     more.replaceChildren(...(left > 0 ? [el("button", { onclick: () => listUpTo(list.children.length + LISTED) }, `List more (${left} left)`)] : []));
   }
   const item = (a, i) => el("li", { role: "option", id: `attempt-${i}`, onclick: () => choose(i) },
-    el("span", { class: "soft" }, `${a.step}`), el("span", { class: "what" }, a.problem), verdictMark(a.verdict));
+    el("span", { class: "soft" }, `${a.step}`), el("span", { class: "what" }, a.problem), fact(a), verdictMark(a.verdict));
+  // What they are ordered by.
+  const fact = (a) => (!state.order ? null : el("span", { class: "soft" }, state.order !== "loss" ? `${a.tokens ?? "?"} tokens` : a.token_loss ? number(meanLoss(a)) : "–"));
+  // An empty field is no limit.
+  function rewarded({ verdict }) {
+    const [low, high] = [state.low, state.high].map((limit) => (limit === "" ? null : Number(limit)));
+    return (low === null && high === null) || (verdict?.reward >= (low ?? -Infinity) && verdict.reward <= (high ?? Infinity));
+  }
   function draw() {
     const run = DATA.runs[state.run];
     const holds = searched(state.search.toLowerCase());
-    shown = run.attempts.filter((a) => (state.step === "" || a.step === Number(state.step)) && (state.problem === "" || a.problem === state.problem) && matches(a, state.outcome) && holds(a));
+    shown = run.attempts.filter((a) => (state.step === "" || a.step === Number(state.step)) && (state.problem === "" || a.problem === state.problem) && matches(a, state.outcome) && rewarded(a) && holds(a));
+    if (state.order) {
+      const ranks = new Map(shown.map((a) => [a, ORDERINGS[state.order](a)]));
+      shown.sort((a, b) => ranks.get(a) - ranks.get(b));
+    }
     const left = run.attempts_total - run.attempts.length;
     said.replaceChildren(`${shown.length} of ${run.attempts.length} attempts match.`,
       left > 0 ? ` To keep this file small, ${left} more of this run are not in it (attempts/ of the run directory has all ${run.attempts_total}).` : "");
@@ -63,8 +86,9 @@ function drawAttempts() {
     const problems = unique(run.attempts.map((a) => a.problem));
     const kinds = unique(run.attempts.map((a) => outcome(a.verdict))).filter((kind) => kind !== "passed");
     const outcomes = ["", "passed", "failed", ...kinds];
-    state = view("attempts", { run: numbers[0], step: steps.length > 1 ? String(steps.at(-1)) : "", problem: "", outcome: "", search: "", open: "" },
-      { run: numbers, step: ["", ...steps.map(String)], problem: ["", ...problems], outcome: outcomes });
+    const orders = { ...(run.attempts.some((a) => a.token_loss) ? { loss: "highest loss a token" } : {}), longest: "longest", shortest: "shortest" };
+    state = view("attempts", { run: numbers[0], step: steps.length > 1 ? String(steps.at(-1)) : "", problem: "", outcome: "", search: "", low: "", high: "", order: "", open: "" },
+      { run: numbers, order: ["", ...Object.keys(orders)], step: ["", ...steps.map(String)], problem: ["", ...problems], outcome: outcomes });
     const count = (filter) => run.attempts.filter((a) => matches(a, filter)).length;
     const set = (key) => (value) => { state[key] = value; draw(); };
     const updates = picker("update", [["", "all"], ...steps.map((s) => [s, s])], state.step, set("step"));
@@ -77,6 +101,8 @@ function drawAttempts() {
       updates,
       picker("problem", [["", "all"], ...problems.map((p) => [p, p])], state.problem, set("problem")),
       picker("outcome", outcomes.map((f) => [f, `${f || "all"} (${count(f)})`]), state.outcome, set("outcome")),
+      limit("reward from", state.low, set("low")), limit("to", state.high, set("high")),
+      picker("order", [["", "as they were tried"], ...Object.entries(orders)], state.order, set("order")),
       searcher("search", search, state.search));
     draw();
   }

@@ -88,14 +88,15 @@ class RunRecord:
                 if name not in ("step", "kind") and isinstance(value, int | float):
                     columns.setdefault(name, [None] * len(steps))[place[row["step"]]] = value
             seconds[place[row["step"]]] += sum(row.get(f"time/{phase}", 0.0) for phase in PHASES)
-        interactions, total = [], 0.0
+        interactions: list[float] = []
+        total = 0.0
         for value in columns.get("interactions", [None] * len(steps)):
             total = total if value is None else value
             interactions.append(total)
         lengths = columns.get("response/length")
         fresh = [now - before for now, before in zip(interactions, [0.0, *interactions[:-1]], strict=True)]
-        written = lengths and [number * (length or 0.0) for number, length in zip(fresh, lengths, strict=True)]
-        tokens = list(accumulate(written)) if written else None
+        written = [n * (length or 0.0) for n, length in zip(fresh, lengths or [], strict=bool(lengths))]
+        tokens = list(accumulate(written)) if lengths else None
         return Timeline(steps, interactions, tokens, list(accumulate(seconds)), columns)
 
     @property
