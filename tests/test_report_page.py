@@ -1,9 +1,12 @@
 """The report page in a browser: what it shows after clicks."""
 
+import csv
+import io
 import json
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from reported import (
@@ -301,3 +304,32 @@ def test_an_address_holds_what_is_looked_at(tmp_path: Path) -> None:
     write_report([run], page)
     nonsense = "#tests&tests.run=9&tests.step=x&curves.zoom=1&curves.axis=no&curves.smooth=-1&attempts.step=77&%E0%A4%A"
     assert "4 of 4 attempts match." in walked(page, profile, "attempts", address=nonsense)[0]
+
+
+@needs_browser
+def test_metrics_a_chart_and_the_attempts_shown_are_saved(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.0, 0.5], algorithm={"name": 'a "b", c'})
+    file = run / "attempts/step_000001.jsonl"
+    kept = [json.loads(line) for line in file.read_text().splitlines()]
+    write_report([run], tmp_path / "page.html")
+    # the address of what would be saved is an object's: the browser is asked for the object instead
+    catch = "globalThis.saved = []; URL.createObjectURL = (blob) => { saved.push(blob); return 'data:,'; }; "
+    catch += "HTMLAnchorElement.prototype.click = function () { saved.push(this.download); }"
+    steps = [catch, press("curves", "Metrics as CSV"), f"{LOSS}.querySelector('.save').click()"]
+    steps += [choose("attempts", "problem", "hard"), press("attempts", "These as JSONL")]
+    steps.append(f"const files = await Promise.all(saved.map((each) => each.text?.() ?? each)); {note('files')}")
+    files = told(walked(tmp_path / "page.html", tmp_path / "profile", "curves", *steps)[-1])
+    assert files[1::2] == ["metrics.csv", "loss.svg", "attempts.jsonl"]
+    table = list(csv.DictReader(io.StringIO(files[0])))
+    assert [(row["run"], row["update"], row["loss"], row["eval/content/mean@2"]) for row in table] == [
+        ('a "b", c, seed 0', "0", "", "0"),
+        ('a "b", c, seed 0', "1", "1", "0.5"),
+    ]
+    drawing = ElementTree.fromstring(files[2])
+    assert [each.text for each in drawing.iter("{http://www.w3.org/2000/svg}text")][-2:] == ["Loss", 'a "b", c']
+    assert "var(" not in files[2]
+    assert re.search(r"stroke: rgb\(", files[2])
+    (line,) = files[4].splitlines()
+    names = ("id", "problem", "prompt", "response", "teacher_prompt", "tokens", "reflection")
+    assert {name: json.loads(line)[name] for name in names} == {name: kept[1][name] for name in names}
+    assert json.loads(line)["verdict"]["feedback"] == kept[1]["verdict"]["feedback"]

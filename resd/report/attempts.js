@@ -103,7 +103,8 @@ function drawAttempts() {
       picker("outcome", outcomes.map((f) => [f, `${f || "all"} (${count(f)})`]), state.outcome, set("outcome")),
       limit("reward from", state.low, set("low")), limit("to", state.high, set("high")),
       picker("order", [["", "as they were tried"], ...Object.entries(orders)], state.order, set("order")),
-      searcher("search", search, state.search));
+      searcher("search", search, state.search),
+      saver("These as JSONL", () => download("attempts.jsonl", "application/jsonl", attemptsJsonl(shown))));
     draw();
   }
   list.addEventListener("keydown", (event) => {

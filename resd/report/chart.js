@@ -72,9 +72,10 @@ function lineChart({ title, name, series, isPercent, isLog, zoom, zoomed, xName,
     }
     const stroke = `stroke: ${color(s.index)}; fill: none; stroke-dasharray: ${dash(s.index) || "none"}; stroke-linejoin: round;`;
     for (const line of s.lines) root.append(svg("path", { d: path(line), style: `${stroke} stroke-width: 1; opacity: .45` }));
-    root.append(svg("path", { d: path(s.points), style: `${stroke} stroke-width: 2` }));
+    root.append(svg("path", { d: path(s.points), "data-series": s.index, style: `${stroke} stroke-width: 2` }));
     if (s.points.length <= 30) root.append(...s.points.map((p) => marker(s.index, x(p.x), held(p.mean))));
   }
+  caption.append(saver("SVG", () => download(`${name.replace(/[^\w.@-]+/g, "_")}.svg`, "image/svg+xml", chartSvg(root, title, shown))));
   return el("figure", { class: "chart" }, caption, root, reading(root, { shown, xs, x, format, xName, xFormat }), dragging(root, [first, last], zoomed));
 }
 

@@ -75,7 +75,8 @@ function drawCurves() {
       segments("against", axes, state.axis, set("axis")),
       several ? segments("band", Object.entries(BANDS), state.band, set("band")) : null,
       picker("smoothing", smooths.map((n) => [n, n === "1" ? "none" : `mean of ${n}`]), state.smooth, set("smooth")),
-      segments("scale", [["linear", "linear"], ["log", "log"]], state.scale, set("scale")), also, add, reset),
+      segments("scale", [["linear", "linear"], ["log", "log"]], state.scale, set("scale")), also, add, reset,
+      saver("Metrics as CSV", () => download("metrics.csv", "text/csv", metricsCsv()))),
     el("div", { class: "controls", role: "group", "aria-label": "Methods shown" }, legend),
     el("p", { class: "lead" }, "Drag over a chart to see a part of all of them; a double click shows all again."), charts);
   draw();

@@ -22,19 +22,8 @@ from resd.report.worth import WIDTH, drawn, honesty, summary
 
 HERE = Path(__file__).parent
 SCRIPTS = (
-    *(
-        "dom.js",
-        "view.js",
-        "health.js",
-        "chart.js",
-        "series.js",
-        "curves.js",
-        "tests.js",
-        "playbook.js",
-        "edition.js",
-        "attempt.js",
-    ),
-    *("attempts.js", "trace.js", "main.js"),
+    *("dom", "view", "download", "health", "chart", "series", "curves", "tests", "playbook", "edition", "attempt"),
+    *("attempts", "trace", "main"),
 )
 ATTEMPTS_BYTES = 6_000_000
 ANSWERS_BYTES = 3_000_000
@@ -88,7 +77,7 @@ def render(groups: Sequence[Group], *, title: str, attempts_bytes: int, answers_
         matrices=[(run.named(group.label), found) for group in groups for run in group.runs if (found := run.matrix)],
         settings=[(key, [s.get(key, "–") for s in settings]) for key in differing(settings)],
         style=(HERE / "page.css").read_text("utf-8"),
-        script="\n".join((HERE / name).read_text("utf-8") for name in SCRIPTS),
+        script="\n".join((HERE / f"{name}.js").read_text("utf-8") for name in SCRIPTS),
         data=packed(payload(groups, attempts_bytes, answers_bytes)),
     )
 
