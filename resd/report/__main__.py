@@ -1,4 +1,7 @@
-"""`python -m resd.report RUN [RUN …] --out report.html`: one self-contained page about one or more runs."""
+"""`python -m resd.report RUN [RUN …] --out report.html`: one self-contained page about one or more runs.
+
+With `--live` it is served to this machine instead, and drawn again as the runs go on.
+"""
 
 import sys
 from collections.abc import Sequence
@@ -7,6 +10,7 @@ from pathlib import Path
 from resd.arguments import Parser
 from resd.report.groups import group_runs
 from resd.report.html import write_report
+from resd.report.live import Live, serve
 from resd.report.markdown import curves, matrices, scores, worths
 from resd.report.read import has_something, read_runs
 from resd.types import UserError
@@ -25,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="SETTING",
         help="runs that differ in it alone are seeds of one method too, such as task.options.rules",
     )
+    parser.add_argument("--live", action="store_true", help="serve the page to this machine while the runs go on")
     parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown too")
     try:
         chosen, _ = parser.parse(arguments)
@@ -36,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if runs and left_out:  # a job of a sweep that failed at once
         print(f"left out, for want of a metrics.jsonl: {' '.join(left_out)}")
     try:
+        if chosen.live:
+            serve(Live(runs or chosen.runs, chosen.title, chosen.across))
+            return 0
         size = write_report(runs or chosen.runs, chosen.out, title=chosen.title, across=chosen.across)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -55,8 +55,14 @@ def write_report(
     return len(page)
 
 
-def render(groups: Sequence[Group], *, title: str, attempts_bytes: int, answers_bytes: int) -> str:
-    """The page as text."""
+def policy(*, live: bool) -> str:
+    """The content security policy of the page: it loads nothing, a live one itself and its events."""
+    everything = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+    return f"{everything}; connect-src 'self'" if live else everything
+
+
+def render(groups: Sequence[Group], *, title: str, attempts_bytes: int, answers_bytes: int, version: str = "") -> str:
+    """The page as text. One with a `version` is served, and asks the server for newer ones."""
     names = score_names(groups)
     settings = [group.settings for group in groups if group.settings]
     environment = Environment(
@@ -77,7 +83,11 @@ def render(groups: Sequence[Group], *, title: str, attempts_bytes: int, answers_
         matrices=[(run.named(group.label), found) for group in groups for run in group.runs if (found := run.matrix)],
         settings=[(key, [s.get(key, "–") for s in settings]) for key in differing(settings)],
         style=(HERE / "page.css").read_text("utf-8"),
-        script="\n".join((HERE / f"{name}.js").read_text("utf-8") for name in SCRIPTS),
+        script="\n".join(
+            (HERE / f"{name}.js").read_text("utf-8") for name in (*SCRIPTS, *(["live"] if version else []))
+        ),
+        live=version,
+        policy=policy(live=bool(version)),
         data=packed(payload(groups, attempts_bytes, answers_bytes)),
     )
 

@@ -10,15 +10,20 @@ async function unpacked(letters) {
   return JSON.parse(await new Response(stream).text());
 }
 
+function drawParts() {
+  for (const draw of Object.values(PARTS)) draw();
+}
+
 function drawAll() {
   readAddress();
-  for (const draw of Object.values(PARTS)) draw();
+  drawParts();
   if (`${shared}`) document.getElementById(looking)?.scrollIntoView({ behavior: "instant" });
 }
 
 unpacked(document.getElementById("data").textContent).then((data) => {
   DATA = data;
   drawAll();
+  if (document.body.dataset.version) listen();
   addEventListener("hashchange", () => (location.hash.includes("&") ? drawAll() : (readAddress(), writeAddress())));
 }, (error) => section("curves").append(
   el("p", { class: "note" }, `Curves, playbook and attempts are not shown: this browser cannot unpack them (${error}). One of 2023 or later can.`)));
