@@ -94,7 +94,7 @@ class RunRecord:
             total = total if value is None else value
             interactions.append(total)
         lengths = columns.get("response/length")
-        fresh = [now - before for now, before in zip(interactions, [0.0, *interactions[:-1]], strict=True)]
+        fresh = [now - before for now, before in zip(interactions, [0.0, *interactions][:-1], strict=True)]
         written = [n * (length or 0.0) for n, length in zip(fresh, lengths or [], strict=bool(lengths))]
         tokens = list(accumulate(written)) if lengths else None
         return Timeline(steps, interactions, tokens, list(accumulate(seconds)), columns)
