@@ -127,8 +127,9 @@ def _author(
         return {"author": 2 * size * author.parameters + engine.kv_cache_gb * GB}, {}
     own = config.author
     longest = (own.max_prompt or config.model.max_prompt) + (own.max_response or rollout.max_response)
-    asked = [each.count for each in config.algorithm.asks(config.batch_size) if each.says == "text"]
-    rows = min(engine.max_batch, -(-max(asked, default=0) // ranks))
+    asked = config.algorithm.asks(config.batch_size)
+    texts = [each.count for each in asked if each.says == "text"]  # none if an algorithm of a user's own does not tell
+    rows = min(engine.max_batch, -(-max(texts, default=most(asked)) // ranks))
     return {"author": size * author.parameters}, {"author's cache": rows * longest * author.cache(size)}
 
 
