@@ -47,6 +47,7 @@ from resd.settings import (
 )
 from resd.settings.complaints import complaints
 from resd.types import UserError
+from resd.word import flat
 
 SectionT = TypeVar("SectionT", bound=Section)
 CONF = defaults.CONF
@@ -257,11 +258,11 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
     if not file.is_file():
         return []
     written = _written(file)
-    old_values = _flat(completed(written))
-    new_values = _flat(new.model_dump(mode="json"))
+    old_values = flat(completed(written))
+    new_values = flat(new.model_dump(mode="json"))
     changed = [key for key in sorted(old_values | new_values) if old_values.get(key) != new_values.get(key)]
     kinds = [key for key in old_values if key.startswith("algorithm.") and key.endswith(".name")]
-    fixed = [name for name in IDENTITY if any(_within(key, name) for key in _flat(written))]  # others are younger
+    fixed = [name for name in IDENTITY if any(_within(key, name) for key in flat(written))]  # others are younger
     fixed += kinds  # an algorithm's, and those of the ones inside it
     for key in changed:
         if any(_within(key, name) for name in fixed):
@@ -275,13 +276,6 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
 
 def _within(key: str, name: str) -> bool:
     return key == name or key.startswith(f"{name}.")
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
 
 
 def rank() -> int:

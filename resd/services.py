@@ -28,7 +28,6 @@ from resd.observe.run import Run
 from resd.observe.speech import Speech
 from resd.observe.stream import Fingerprint
 from resd.observe.writer import Author
-from resd.report.groups import flat
 from resd.report.journal import Journal
 from resd.report.log import Log
 from resd.report.tracking import Tracking
@@ -36,6 +35,7 @@ from resd.settings import ModelSettings, VllmSettings
 from resd.task import Task
 from resd.types import UserError
 from resd.verify import Verifier
+from resd.word import flat
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 
 from resd.config import CONF, IDENTITY, validate
 from resd.defaults import completed
-from resd.report.groups import flat
+from resd.word import flat
 
 SHIPPED = [path.stem for path in sorted((CONF / "algorithm").glob("*.yaml")) if path.stem != "custom"]
 FIXED, TAUGHT = 'algorithm.entries=["a","b"]', "algorithm.teacher.url=http://x/v1"

@@ -13,6 +13,7 @@ from resd.defaults import completed
 from resd.report.ranking import METRICS, best_step
 from resd.report.read import RunRecord
 from resd.report.rewards import REWARD, graded, judges
+from resd.word import flat
 
 # Settings that say where and how a run was made, not what it learned.
 INCIDENTAL = (
@@ -97,14 +98,6 @@ def essential(config: Mapping[str, Any], across: Sequence[str] = ()) -> dict[str
         for key, value in flat(completed(config) if config else config).items()
         if not any(key == name or key.startswith(f"{name}.") for name in (*INCIDENTAL, *across))
     }
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """`{"a": {"b": 1}}` as `{"a.b": 1}`."""
-    found: dict[str, Any] = {}
-    for key, value in tree.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
 
 
 def _labels(settings: Sequence[dict[str, Any]], names: Sequence[str]) -> list[str]:
