@@ -10,9 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resd.report.groups import flat, group_runs, plain, score_names
+from resd.report.groups import group_runs, plain, score_names
 from resd.report.html import LABORATORY
-from resd.report.read import RunRecord, read_jsonl
+from resd.report.markdown import table
+from resd.report.read import RunRecord
+from resd.word import flat
 
 NAME = "README.md"
 PLAYBOOK = "playbook.md"
@@ -137,11 +139,11 @@ def _columns(run: RunRecord, step: int, rows: Mapping[int, Mapping[str, Any]]) -
 
 def _table(first: str, columns: Mapping[str, Mapping[str, Any]], names: Iterable[str]) -> str:
     """Shares in percent, a line a metric; nothing without columns."""
-    lines = [[first, *columns], ["---", *("---:" for _ in columns)]]
+    lines = []
     for name in names:
         values = [row.get(name) for row in columns.values()]
         lines.append([_short(name), *("–" if value is None else f"{100 * value:.2f}" for value in values)])
-    return _lines(lines) if columns else ""
+    return table([first, *columns], lines, numbers=True) if columns else ""
 
 
 def _settings(settings: Mapping[str, Any]) -> str:
@@ -151,17 +153,14 @@ def _settings(settings: Mapping[str, Any]) -> str:
         for key, value in settings.items()
         if value is not None and (key == name or key.startswith(f"{name}."))
     }
-    return _lines([["setting", "value"], ["---", "---"], *([f"`{key}`", text] for key, text in shown.items())])
-
-
-def _lines(rows: Iterable[Sequence[str]]) -> str:
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return table(["setting", "value"], [[f"`{key}`", text] for key, text in shown.items()])
 
 
 def _asked(run: RunRecord, settings: Mapping[str, Any]) -> str:
     """How many problems, how many answers, and how they were sampled."""
-    kept = sorted((run.path / "evaluations").glob("step_*.jsonl"))
-    problems = len({row.get("problem") for row in read_jsonl(kept[-1])}) if kept else settings.get("evaluation.limit")
+    steps = run.kept_steps("evaluations")
+    answers = run.kept("evaluations", steps[-1]) if steps else []
+    problems = len({row.get("problem") for row in answers}) if steps else settings.get("evaluation.limit")
     sampled = ", ".join(
         f"`{key}={plain(settings[key])}`"
         for key in ("evaluation.temperature", "evaluation.top_p", "rollout.max_response")

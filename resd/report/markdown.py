@@ -25,7 +25,7 @@ def scores(groups: Sequence[Group]) -> str:
         for group in groups
         for found in checkpoints(group, names)
     ]
-    return _table(header, lines)
+    return table(header, lines)
 
 
 def curves(groups: Sequence[Group]) -> str:
@@ -42,7 +42,7 @@ def curves(groups: Sequence[Group]) -> str:
                 seen = _mean([_at(run, step, run.timeline.interactions) for run in group.runs])
                 told = [_percent(estimate(each) if len(each) == len(rows) else None) for each in values]
                 lines.append([group.label, str(step), f"{seen:,.0f}", f"{seconds:,.0f}", *told])
-    return _table(["method", "update", "interactions", "seconds", *(f"{name}, mean@n" for name in metrics)], lines)
+    return table(["method", "update", "interactions", "seconds", *(f"{name}, mean@n" for name in metrics)], lines)
 
 
 def worths(groups: Sequence[Group]) -> str:
@@ -57,7 +57,7 @@ def worths(groups: Sequence[Group]) -> str:
                 ]
                 header = ["entry", "text", "helpful", "harmful", "worth", "95 % interval"]
                 told = "\n".join([summary(run.worth), honesty(run.worth), *run.worth["notes"]])
-                found.append(f"{_table(header, lines)}\n{run.path}: {told}\n")
+                found.append(f"{table(header, lines)}\n{run.path}: {told}\n")
     return "\n".join(found)
 
 
@@ -68,7 +68,7 @@ def matrices(groups: Sequence[Group]) -> str:
         for run in group.runs:
             if matrix := run.matrix:
                 lines = [[title(row), str(row.step), *map(shown, row.cells)] for row in matrix.rows]
-                told.append(_table([group.label, "update", *matrix.parts], lines))
+                told.append(table([group.label, "update", *matrix.parts], lines))
     return "\n".join(told)
 
 
@@ -91,6 +91,8 @@ def _percent(value: Estimate | None) -> str:
     return f"{100 * value.mean:.1f}" + ("" if value.half is None else f" ± {100 * value.half:.1f}")
 
 
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    rows = [header, ["---"] * len(header), *lines]
+def table(header: Sequence[str], lines: Sequence[Sequence[str]], *, numbers: bool = False) -> str:
+    """Lines below a header; `numbers` in all columns but the first stand at the right."""
+    rule = ["---"] + ["---:" if numbers else "---"] * (len(header) - 1)
+    rows = [header, rule, *lines]
     return "".join("| " + " | ".join(row) + " |\n" for row in rows)

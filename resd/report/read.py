@@ -118,6 +118,10 @@ class RunRecord:
         return list(read_jsonl(self.path / folder / f"step_{step:06d}.jsonl"))
 
     @cached_property
+    def _events(self) -> list[dict[str, Any]]:
+        return [event for event in read_jsonl(self.path / "playbook.jsonl") if "step" in event]
+
+    @cached_property
     def playbook(self) -> list[dict[str, Any]]:
         """The life of every entry: `id section text parents attempt shelf born removed reason tags`, in order of birth.
 
@@ -126,10 +130,8 @@ class RunRecord:
         """
         entries: dict[str, dict[str, Any]] = {}
         shelf = ""
-        for event in read_jsonl(self.path / "playbook.jsonl"):
+        for event in self._events:
             kind, id = event.get("event"), event.get("id")
-            if "step" not in event:
-                continue
             if kind == "turn":
                 shelf = str(id)
             elif kind == "add":
@@ -145,8 +147,7 @@ class RunRecord:
     @cached_property
     def turns(self) -> list[tuple[int, str]]:
         """Since which update the playbook shows which shelf; empty for a playbook of one."""
-        events = read_jsonl(self.path / "playbook.jsonl")
-        return [(event["step"], str(event.get("id"))) for event in events if event.get("event") == "turn"]
+        return [(event["step"], str(event.get("id"))) for event in self._events if event.get("event") == "turn"]
 
     @cached_property
     def worth(self) -> dict[str, Any] | None:
