@@ -39,13 +39,12 @@ from resd.context import library
 from resd.context.playbook import Playbook
 from resd.folder import made_for
 from resd.measure import worth
-from resd.report.groups import flat
 from resd.report.worth import honesty, points, summary
 from resd.settings import JudgeSettings, LibrarySettings
 from resd.task import Task
 from resd.train import check_judge, check_world, guarded, load_task
 from resd.types import Messages, Problem, UserError
-from resd.word import key_value
+from resd.word import flat, key_value
 
 # What an evaluation has a name of its own for, and what says nothing without another setting.
 INSTEAD = {"model.path": "checkpoint", "run_dir": "out"}
@@ -78,8 +77,6 @@ def answer(
     """
     told = configuration.checked(LibrarySettings, {key: composed[key] for key in LibrarySettings.model_fields})
     settings, out = settings_of(composed, words)
-    if configuration.rank() == 0 and (idle := unread(words)):
-        print(f"for training, and not read by an evaluation: {', '.join(idle)}", file=sys.stderr)
     rules = library.load(told)
     if rules is not None and told.worth is not None:
         return weigh(settings, out, told, rules, own)
@@ -150,6 +147,8 @@ def settings_of(composed: DictConfig, words: Sequence[str] = ()) -> tuple[Config
             f"{checkpoint} does not say what its run told the model: model and rollout are those of this command",
             file=sys.stderr,
         )
+    if configuration.rank() == 0 and (idle := unread(said)):
+        print(f"for training, and not read by an evaluation: {', '.join(idle)}", file=sys.stderr)
     return settings, Path(own.out).expanduser() if own.out else None
 
 
@@ -184,10 +183,10 @@ def take_over(composed: DictConfig, trained: Mapping[str, Any], said: Sequence[s
     return [key for key, value in now().items() if before.get(key) != value and key != "model.path"]
 
 
-def unread(words: Sequence[str]) -> list[str]:
-    """Those of the settings that these words name which an evaluation has no use for."""
+def unread(said: Sequence[str]) -> list[str]:
+    """Those of the settings that a command names which an evaluation has no use for."""
     known = (*READ, *JudgeSettings.model_fields, "hydra")
-    plain = [key for key in named(words) if "/" not in key and key.partition("@")[0] not in GROUPS]
+    plain = [key for key in said if "/" not in key and key.partition("@")[0] not in GROUPS]
     return [key for key in plain if not any(key == name or key.startswith(f"{name}.") for name in known)]
 
 
@@ -227,7 +226,19 @@ def weigh(
     worth.check(len(rules), told.worth or 0, told.left_out)
     check_world(settings)
     task, problems = load_task(settings.task, "test", own=own)
-    check_judge(task, problems, settings.verify)
+    with made_for(out, "out") if out is not None else nullcontext():
+        check_judge(task, problems, settings.verify)
+        return _weighed(settings, out, task, problems, told, rules)
+
+
+def _weighed(
+    settings: Config,
+    out: Path | None,
+    task: Task,
+    problems: Sequence[Problem],
+    told: LibrarySettings,
+    rules: Playbook,
+) -> tuple[dict[str, float], dict[str, Any]]:
     from resd import dist
     from resd.measure import ablation
     from resd.services import evaluation_session
@@ -237,7 +248,6 @@ def weigh(
         include={"task": True, "model": True, "rollout": True, "seed": True, "evaluation": ablation.SAMPLED},
     )
     with (
-        made_for(out, "out") if out is not None else nullcontext(),
         dist.joined(settings.hardware.device, settings.hardware.threads),
         evaluation_session(settings, task, None) as run,
     ):
