@@ -1,4 +1,5 @@
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,3 +33,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import tiny
 
     return tiny.save(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def finished(mesh: DeviceMesh, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three updates, each with a checkpoint. To be copied, not changed."""
+    from test_checkpoint import go
+
+    made = tmp_path_factory.mktemp("finished") / "run"
+    go(tiny_model, made, "steps=3")
+    return made
+
+
+@pytest.fixture
+def run_dir(finished: Path, tmp_path: Path) -> Path:
+    """A copy of that run."""
+    return Path(shutil.copytree(finished, tmp_path / "run", symlinks=True))

@@ -31,19 +31,6 @@ def go(model: Path, run_dir: Path, *overrides: str) -> list[dict[str, Any]]:
     return run(model, run_dir, *MORE, *overrides)
 
 
-@pytest.fixture(scope="module")
-def finished(mesh: DeviceMesh, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of three updates, each with a checkpoint. To be copied, not changed."""
-    run_dir = tmp_path_factory.mktemp("finished") / "run"
-    go(tiny_model, run_dir, "steps=3")
-    return run_dir
-
-
-@pytest.fixture
-def run_dir(finished: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(finished, tmp_path / "run", symlinks=True))
-
-
 def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
     middle = len(content) // 2

@@ -6,25 +6,10 @@ from pathlib import Path
 import pytest
 import yaml
 from hydra import compose, initialize_config_dir
-from test_checkpoint import go
-from torch.distributed.device_mesh import DeviceMesh
 
 from resd import config
 from resd.config import CONF
 from resd.evaluate import settings_of
-
-
-@pytest.fixture(scope="module")
-def whole(mesh: DeviceMesh, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of two updates. To be copied, not changed."""
-    made = tmp_path_factory.mktemp("whole") / "run"
-    go(tiny_model, made, "steps=2")
-    return made
-
-
-@pytest.fixture
-def run_dir(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "run", symlinks=True))
 
 
 @pytest.mark.parametrize("place", ["best", "checkpoints/step_000002/model", "moved", "copied model", "older"])
