@@ -149,8 +149,9 @@ def test_a_given_playbook_is_read_and_never_changed(chat: Chat, tmp_path: Path) 
     assert world.asked("curate") == []
 
 
-def test_feedback_taken_word_for_word_is_the_playbook(chat: Chat, tmp_path: Path) -> None:
-    world = World(tmp_path, chat, "resd_verbatim", SCRIPT, teacher_prompt__reflection=False)
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_feedback_taken_word_for_word_is_the_playbook(chat: Chat, tmp_path: Path, pipelined: bool) -> None:
+    world = World(tmp_path, chat, "resd_verbatim", SCRIPT, teacher_prompt__reflection=False, pipelined=pipelined)
     one, three, again = world.update("one", "three", "one")
     rules = "err-00001: one is not wrong"
     assert world.teacher(one) == world.teacher(again) == prompt("one", rules, "wrong", "one is not wrong")

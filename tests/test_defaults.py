@@ -58,6 +58,14 @@ def test_an_algorithm_inside_another_has_its_own() -> None:
     assert completed(without(whole, "algorithm.context.playbook.novelty")) == whole
 
 
+def test_another_choice_takes_nothing_from_the_shipped_one() -> None:
+    whole = dumped("task@forgetting.task=house_style")
+    assert completed(whole) == whole
+    chosen = {"name": "house_style", "options": {"count": 3}}
+    assert completed({"forgetting": {"task": chosen}})["forgetting"]["task"] == chosen
+    assert completed({"forgetting": {"every": 1}})["forgetting"]["task"]["name"] == "ifeval"
+
+
 def test_what_a_run_says_is_never_replaced() -> None:
     told = {"algorithm": {"name": "resd", "playbook": None, "entries": "${steps} ???"}, "steps": "???", "loss": {}}
     found = completed(told)
