@@ -107,7 +107,8 @@ def instead(word: str, value: str | None, overrides: Sequence[str], config_name:
 
 def options(group: str) -> list[str]:
     """The choices of a group, those in a user's own folders included."""
-    return GlobalHydra.instance().config_loader().get_group_options(group)
+    found: list[str] = GlobalHydra.instance().config_loader().repository.get_group_options(group)  # type: ignore[attr-defined]
+    return found
 
 
 def choices(overrides: Sequence[str]) -> Iterator[tuple[str, str, str]]:

@@ -1,8 +1,9 @@
 """The words of the command line, before Hydra reads them: what Hydra would say about them in its own way is said here
 in one sentence, and a text that its grammar has no place for is put into quotes.
 
-Composes once, as Hydra will; of a sweep every value, beside the first ones of the other lists. What several values do
-together a job says itself. Not covered: `--info`, `--hydra-help` and the like, which Hydra answers alone.
+Composes and validates once, as Hydra and the run will; of a sweep every value, beside the first ones of the other
+lists. What several values do together a job says itself. Not covered: `--info`, `--hydra-help` and the like, which
+Hydra answers alone.
 """
 
 import argparse
@@ -74,6 +75,8 @@ def readable(arguments: Sequence[str], config_name: str) -> list[str]:
                 _check_run_dirs(overrides)
         else:
             composed, note = _compose(_lines(overrides), name)
+            if config_name == "config" and not options.cfg:
+                _validate_job(composed)  # Hydra composes twice more before it begins
     if note and not options.cfg and rank() == 0:  # each job of a sweep says it
         print(note, flush=True)
     return [_home(flag) for flag in flags] + _lines(overrides)
