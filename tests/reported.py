@@ -55,7 +55,7 @@ def write_run(folder: Path, scores: Sequence[float], seed: int = 0, **settings: 
     log.close()
     events = [
         {"event": "add", "step": 1, "id": "str-00001", "section": "strategies", "text": HOSTILE, "parents": []},
-        {"event": "tag", "step": 2, "id": "str-00001", "tag": "helpful"},
+        {"event": "tag", "step": 2, "id": "str-00001", "tag": "helpful", "attempt": "2/easy/0"},  # one that passed
         {"event": "remove", "step": 3, "id": "str-00001", "reason": "stale"},
         {"event": "add", "step": 3, "id": "err-00002", "section": "common_mistakes", "text": "b", "parents": ["x"]},
     ]

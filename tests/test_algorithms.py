@@ -131,9 +131,9 @@ def test_tags_change_the_counters_that_they_name(chat: Chat, tmp_path: Path, tag
     assert list(world.counters().values()) == [(helpful, 0), (0, 1), (0, 0)]
     assert world.metrics["tag/invalid"] == 1 + 2 * helpful
     assert (world.metrics["playbook/helpful"], world.metrics["playbook/harmful"]) == (helpful, 1)
-    told = [(event["id"], event["tag"], event["step"]) for event in world.events("tag")]
-    own = [("err-00002", "harmful", 2), ("err-00003", "neutral", 2)]
-    assert told == own + ([("err-00001", "helpful", 2)] if tag_successes else [])
+    told = [(event["id"], event["tag"], event["step"], event["attempt"]) for event in world.events("tag")]
+    own = [("err-00002", "harmful", 2, "2/one/0"), ("err-00003", "neutral", 2, "2/one/0")]
+    assert told == own + ([("err-00001", "helpful", 2, "2/three/0")] if tag_successes else [])
 
 
 @pytest.mark.parametrize("pipelined", [False, True])

@@ -92,7 +92,8 @@ def test_success_tags_come_from_the_first_attempt_at_each_problem(prompts: Promp
     good = "helpful: err-00001" if prompts is LINES else '{"tags": [{"id": "err-00001", "tag": "helpful"}]}'
     reflector = Reflector(scripted(lambda text: good if "FIRST" in text else None, calls), prompts)
     attempts = [attempt("one", "FIRST"), attempt("one", "SECOND"), attempt("two", "OTHER")]
-    assert reflector.tag(attempts, playbook()) == [({"err-00001": "helpful"}, 0, 0), ({}, 1, 0)]
+    first, _, other = (each.id for each in attempts)
+    assert reflector.tag(attempts, playbook()) == {first: ({"err-00001": "helpful"}, 0, 0), other: ({}, 1, 0)}
     [(texts, role, schema)] = calls
     assert (role, schema) == ("tag", prompts.format.schema("tag"))
     assert not any("SECOND" in text for text in texts)
@@ -102,15 +103,16 @@ def test_nothing_to_ask_asks_nothing() -> None:
     calls: list = []
     reflector = Reflector(scripted(lambda text: "", calls), LINES)
     assert reflector.reflect([], playbook()) == []
-    assert reflector.tag([], playbook()) == []
-    assert reflector.tag([attempt("one", "A")], Playbook()) == []
+    assert reflector.tag([], playbook()) == {}
+    assert reflector.tag([attempt("one", "A")], Playbook()) == {}
     assert calls == []
 
 
 def test_tags_are_applied_in_order_and_unknown_ids_counted() -> None:
     book = playbook()
-    unknown = apply_tags(book, [{"err-00001": "helpful"}, {"err-00009": "harmful", "err-00001": "helpful"}], step=7)
-    assert unknown == 1
+    tags = {"7/a/0": {"err-00001": "helpful"}, "7/b/0": {"err-00009": "harmful", "err-00001": "helpful"}}
+    assert apply_tags(book, tags, step=7) == 1
+    assert [event["attempt"] for event in book.drain_events()[-2:]] == ["7/a/0", "7/b/0"]
     [entry] = book.entries
     assert (entry.helpful, entry.harmful, entry.last_tagged) == (2, 0, 7)
 

@@ -158,7 +158,13 @@ def test_an_entry_leads_to_the_attempts_that_bore_and_tagged_it(tmp_path: Path) 
     write_report([tmp_path / "a"], tmp_path / "page.html")
     unfold = "document.querySelector('#playbook details').open = true"
     *_, listed = walked(tmp_path / "page.html", tmp_path / "profile", "playbook", unfold, WAIT)
-    assert "tagged 1 times easy, update 1: helpful hard, update 1: helpful" in listed
+    assert "tagged 1 times easy, update 2: helpful" in listed
+    assert "not known" not in listed
+    log = (tmp_path / "a" / "playbook.jsonl").read_text()
+    (tmp_path / "a" / "playbook.jsonl").write_text(log.replace(', "attempt": "2/easy/0"', ""))
+    write_report([tmp_path / "a"], tmp_path / "page.html")
+    *_, older = walked(tmp_path / "page.html", tmp_path / "profile", "playbook", unfold, WAIT)
+    assert "tagged 1 times 1 by attempts that are not known here" in older
 
 
 @needs_browser

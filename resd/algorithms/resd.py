@@ -122,9 +122,9 @@ class Algorithm(base.Algorithm[Settings]):
         # (r, tags) <- Reflect(x, y, feedback, P) on failures; successes only tag the entries that helped.
         for attempt, reflection in zip(failed, self.reflector.reflect(failed, playbook), strict=True):
             attempt.reflection = reflection
-        judged = self.reflector.tag(passed, playbook) if self.settings.tag_successes else []
-        unknown = apply_tags(playbook, [a.reflection.tags for a in failed if a.reflection], step)
-        unknown += apply_tags(playbook, [read.tags for read in judged], step)
+        judged = self.reflector.tag(passed, playbook) if self.settings.tag_successes else {}
+        unknown = apply_tags(playbook, {a.id: a.reflection.tags for a in failed if a.reflection}, step)
+        unknown += apply_tags(playbook, {attempt: told.tags for attempt, told in judged.items()}, step)
 
         # P <- Curate(P, r): add the lessons that are not there yet.
         curation = self.curator.curate(failed, playbook, step)
@@ -143,10 +143,10 @@ class Algorithm(base.Algorithm[Settings]):
 
         count = self.run.journal.count
         count("reflect/invalid", count_invalid([a.reflection for a in failed]), why=_unread(failed))
-        count("tag/invalid", sum(read.invalid for read in judged) + unknown)
+        count("tag/invalid", sum(told.invalid for told in judged.values()) + unknown)
         count("curate/invalid", curation.invalid)
         count("reflect/repaired", sum(a.reflection.repaired for a in failed if a.reflection))
-        count("tag/repaired", sum(read.repaired for read in judged))
+        count("tag/repaired", sum(told.repaired for told in judged.values()))
         count("curate/repaired", curation.repaired)
         count("curate/duplicates", curation.duplicates)
         count("playbook/added", len(curation.added))

@@ -34,8 +34,8 @@ class Echo(Reflector):
     def reflect(self, attempts: Sequence[Attempt], playbook: Playbook) -> list[Reflection | None]:
         return [Reflection(attempt.verdict.feedback if attempt.verdict else "") for attempt in attempts]
 
-    def tag(self, attempts: Sequence[Attempt], playbook: Playbook) -> list[TagsRead]:
-        return []
+    def tag(self, attempts: Sequence[Attempt], playbook: Playbook) -> dict[str, TagsRead]:
+        return {}
 
 
 class Copyist(Curator):

@@ -131,11 +131,14 @@ class Playbook:
         self._entries[id] = entry
         self._ids_by_text[_normal(text)] = id
         event = {"event": "add", "step": step, "id": id, "section": section, "text": text, "parents": [*entry.parents]}
-        self.events.append(event | ({} if attempt is None else {"attempt": attempt}))
+        self.events.append(event | _of(attempt))
         return entry
 
-    def tag(self, id: str, tag: Tag, step: int) -> bool:
-        """Counts one judgement; False if there is no such entry. A neutral tag is only recorded."""
+    def tag(self, id: str, tag: Tag, step: int, attempt: str | None = None) -> bool:
+        """Counts one judgement, of an attempt if one is named; False if there is no such entry.
+
+        A neutral tag is only recorded.
+        """
         entry = self._entries.get(id)
         if entry is None:
             return False
@@ -145,7 +148,7 @@ class Playbook:
             entry.harmful += 1
         if tag != "neutral":
             entry.last_tagged = step
-        self.events.append({"event": "tag", "step": step, "id": id, "tag": tag})
+        self.events.append({"event": "tag", "step": step, "id": id, "tag": tag} | _of(attempt))
         return True
 
     def remove(self, id: str, reason: str, step: int) -> None:
@@ -264,6 +267,10 @@ def _entries(state: Iterable[Mapping[str, Any]]) -> list[Entry]:
 
 def _title(section: str) -> str:
     return section.replace("_", " ").capitalize()
+
+
+def _of(attempt: str | None) -> dict[str, str]:
+    return {} if attempt is None else {"attempt": attempt}
 
 
 def _with_counters(entry: Entry) -> str:

@@ -31,15 +31,15 @@ class Reflector:
         outputs = self.generate([self.question(attempt, playbook) for attempt in attempts])
         return [None if output is None else self.prompts.reflection(output) for output in outputs]
 
-    def tag(self, attempts: Sequence[Attempt], playbook: Playbook) -> list[TagsRead]:
-        """What was judged, one answer per solved problem (its first attempt counts).
+    def tag(self, attempts: Sequence[Attempt], playbook: Playbook) -> dict[str, TagsRead]:
+        """What was judged, by the id of the attempt: the first at each solved problem.
 
         An empty playbook has nothing to tag: then nothing is asked.
         """
-        if not len(playbook):
-            return []
-        outputs = self.generate([self.question(attempt, playbook) for attempt in first_per_problem(attempts)])
-        return [TagsRead({}, 1) if output is None else self.prompts.format.parse_tags(output) for output in outputs]
+        firsts = first_per_problem(attempts) if len(playbook) else []
+        outputs = self.generate([self.question(attempt, playbook) for attempt in firsts])
+        read = [TagsRead({}, 1) if output is None else self.prompts.format.parse_tags(output) for output in outputs]
+        return {attempt.id: tags for attempt, tags in zip(firsts, read, strict=True)}
 
     def question(self, attempt: Attempt, playbook: Playbook) -> Question:
         """What is asked about a verified attempt: why it failed, or what helped it."""
@@ -73,9 +73,11 @@ def count_invalid(reflections: Iterable[Reflection | None]) -> int:
     return sum(1 if reflection is None else reflection.invalid for reflection in reflections)
 
 
-def apply_tags(playbook: Playbook, judgements: Iterable[Mapping[str, Tag]], step: int) -> int:
-    """Applies one mapping per reflection, in order; returns how many tags named an unknown entry."""
-    return sum(not playbook.tag(id, tag, step) for tags in judgements for id, tag in tags.items())
+def apply_tags(playbook: Playbook, judgements: Mapping[str, Mapping[str, Tag]], step: int) -> int:
+    """Applies the tags of each attempt, by its id, in order; returns how many named an unknown entry."""
+    return sum(
+        not playbook.tag(id, tag, step, attempt) for attempt, tags in judgements.items() for id, tag in tags.items()
+    )
 
 
 def first_per_problem(attempts: Sequence[Attempt]) -> list[Attempt]:

@@ -38,9 +38,6 @@ function drawPlaybook() {
 
 const tagged = (entry, tag) => entry.tags.filter(([, kind]) => kind === tag).length;
 
-// The attempts of a run whose reflections tagged an entry.
-const taggers = (run, id) => DATA.runs[run].attempts.filter((a) => a.reflection?.tags?.[id]);
-
 function attemptLink(run, a, words) {
   return el("button", { class: "link", onclick: () => show("attempts", { run, step: a.step, open: a.id }) }, words);
 }
@@ -57,9 +54,10 @@ function tagLinks(entry, run) {
   if (!entry.tags.length) return null;
   const list = el("ul", { class: "plain" });
   const make = () => {
-    const found = taggers(run, entry.id);
-    list.replaceChildren(...found.map((a) => el("li", {}, attemptLink(run, a, `${a.problem}, update ${a.step}`), `: ${a.reflection.tags[entry.id]}`)));
-    if (found.length < entry.tags.length) list.append(el("li", { class: "soft" }, `${entry.tags.length - found.length} by attempts that passed or are not in this file`));
+    const there = new Map(DATA.runs[run].attempts.map((a) => [a.id, a]));
+    const found = entry.tags.filter(([, , id]) => there.has(id));
+    list.replaceChildren(...found.map(([step, tag, id]) => el("li", {}, attemptLink(run, there.get(id), `${there.get(id).problem}, update ${step}`), `: ${tag}`)));
+    if (found.length < entry.tags.length) list.append(el("li", { class: "soft" }, `${entry.tags.length - found.length} by attempts that are not known here`));
   };
   return el("details", { ontoggle: (event) => event.target.open && make() }, el("summary", {}, `tagged ${entry.tags.length} times`), list);
 }

@@ -126,7 +126,7 @@ class RunRecord:
         """The life of every entry: `id section text parents attempt shelf born removed reason tags`, in order of birth.
 
         `attempt` is the id of the one it was learned from, null if unknown; `removed` is null for an entry that is
-        still there; `tags` are (step, tag) pairs.
+        still there; `tags` are (step, tag, id of the attempt or null).
         """
         entries: dict[str, dict[str, Any]] = {}
         shelf = ""
@@ -139,7 +139,7 @@ class RunRecord:
                 life = {"shelf": shelf, "born": event["step"], "removed": None, "reason": None, "tags": []}
                 entries[str(id)] = entry | life
             elif kind == "tag" and id in entries:
-                entries[id]["tags"].append((event["step"], event["tag"]))
+                entries[id]["tags"].append((event["step"], event["tag"], event.get("attempt")))
             elif kind == "remove" and id in entries:
                 entries[id] |= {"removed": event["step"], "reason": event.get("reason")}
         return list(entries.values())
