@@ -29,10 +29,12 @@ def made_for(folder: Path, name: str = "run_dir") -> Iterator[None]:
 
 
 def take_back() -> None:
-    """What `made_for` does at a failure; for a process that ends at once, too."""
+    """What `made_for` does at a failure; for a process that ends at once, too. Every rank knows then what is left."""
     for folder, made in _at_work:
-        if made and not _worth(folder):
-            again.forget()
+        if _worth(folder):
+            continue
+        again.forget()
+        if made:
             with suppress(OSError):
                 shutil.rmtree(folder)
                 for path in made[1:]:
@@ -44,7 +46,10 @@ def _worth(folder: Path) -> bool:
     files = (
         path for path in folder.rglob("*") if not path.is_dir() and path.relative_to(folder).parts[0] not in LITTER
     )
-    return any(path.name != "metrics.jsonl" or path.stat().st_size > 0 for path in files)
+    try:
+        return any(path.name != "metrics.jsonl" or path.stat().st_size > 0 for path in files)
+    except FileNotFoundError:  # the first rank is taking it back
+        return False
 
 
 def _make(folder: Path, name: str) -> list[Path]:

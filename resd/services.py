@@ -193,6 +193,7 @@ def build_engine(settings: Config, chat: Chat, student: Policy | None = None, li
             max_length=limit,
             device=device,
             guidance=chat.guidance,
+            temperature=settings.rollout.temperature,
         )
     dtype = getattr(torch, engine.dtype)
     return TransformersEngine(

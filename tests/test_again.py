@@ -15,7 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from resd import again, train
-from resd.folder import made_for
+from resd.folder import made_for, take_back
 from resd.session import Session
 from resd.types import UserError
 
@@ -97,6 +97,23 @@ def test_a_run_that_is_told_to_stop_before_its_first_result_leaves_no_directory(
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
     assert done.stderr.endswith("there is nothing to go on with\n")
     assert not run_dir.parent.exists()
+
+
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_every_rank_knows_whether_there_is_a_run_to_go_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr(sys, "argv", ["train"])
+    run_dir = tmp_path / "mine"
+    run_dir.mkdir()
+    for result, said in (("", "there is nothing to go on with"), ("attempts.jsonl", "go on where it was with")):
+        (run_dir / result).touch()
+        with made_for(run_dir):
+            again.remember(run_dir)
+            take_back()
+        assert again.advice().startswith(said)
+        assert run_dir.exists()  # it was there before
 
 
 def test_what_a_kill_leaves_of_a_start_is_begun_again(

@@ -220,3 +220,12 @@ def test_a_number_of_processes_that_the_engine_cannot_use_is_refused_before_anyt
     with pytest.raises(UserError, match=r"engine\.tensor_parallel=2 does not divide the 3 processes"):
         train(settings)
     assert engine.replicas(6) == 3
+
+
+def test_vllm_reports_what_was_sampled_before_top_p_or_cooled_but_not_both(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)  # as where it is installed
+    words = ("engine=vllm", "rollout.temperature=0.7")
+    with pytest.raises(UserError, match=r"write rollout\.top_p=1\.0 or rollout\.temperature=1\.0"):
+        load(*words)
+    assert load(*words, "rollout.top_p=1.0").rollout.temperature == 0.7
+    assert load("engine=vllm").rollout.top_p == 0.95

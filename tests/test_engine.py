@@ -308,6 +308,12 @@ def test_a_schema_leaves_vllm_its_thinking(
     assert free.structured_outputs is free.thinking_token_budget is None
 
 
+@pytest.mark.parametrize(("temperature", "mode"), [(1.0, "raw_logprobs"), (0.7, "processed_logprobs")])
+def test_vllm_reports_at_the_temperature_of_rollouts(vllm: dict[str, Any], temperature: float, mode: str) -> None:
+    VllmEngine("unread", SETTINGS, eos_ids=[7], max_length=100, device="cpu", temperature=temperature)
+    assert vllm["logprobs_mode"] == mode
+
+
 @pytest.mark.parametrize(("rank", "level"), [(0, "WARNING"), (1, "ERROR")])
 def test_one_process_says_what_vllm_warns_of(
     vllm: dict[str, Any], monkeypatch: pytest.MonkeyPatch, rank: int, level: str

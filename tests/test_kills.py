@@ -60,15 +60,22 @@ def test_fifty_random_kills(tiny_model: Path, tmp_path: Path) -> None:
         process = subprocess.Popen(
             command(tiny_model, broken, *EXTRA, ranks=2), env=environment(), stderr=subprocess.DEVNULL
         )
-        while process.poll() is None and reached(broken) < step:
+        victim = None
+        while process.poll() is None and (reached(broken) < step or (victim := of_rank(process.pid, rank)) is None):
             time.sleep(0.01)
-        ranks = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
-        victims = [p for p in ranks if f"RANK={rank}".encode() in Path(f"/proc/{p}/environ").read_bytes().split(b"\0")]
-        for victim in victims:
-            os.kill(victim, signal.SIGKILL)
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
         process.wait(timeout=120)
     finish(command(tiny_model, broken, *EXTRA, ranks=2))
     same_end(two, broken, 4)
+
+
+def of_rank(launcher: int, rank: int) -> int | None:
+    """The process of this rank, once torchrun has begun it."""
+    for pid in Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split():
+        if f"RANK={rank}".encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            return int(pid)
+    return None
 
 
 @pytest.mark.slow

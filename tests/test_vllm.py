@@ -71,6 +71,11 @@ def test_layouts_agree(tmp_path: Path) -> None:
                 assert left[metric] == pytest.approx(right[metric], rel=1e-4), (name, metric)
 
 
+def test_rollouts_at_another_temperature(tmp_path: Path) -> None:
+    """The learner divides logits by it, and finds what vLLM reports."""
+    train(tmp_path / "cool", *RUN, "rollout.temperature=0.7", "rollout.top_p=1.0")
+
+
 def test_production_shape_on_four_processes(tmp_path: Path) -> None:
     """Two engines of two ranks; the parameters, too, are held by pairs (HSDP)."""
     train(tmp_path / "run", *RUN, "engine.tensor_parallel=2", "hardware.shard_processes=2", ranks=4)

