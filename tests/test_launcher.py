@@ -166,7 +166,6 @@ def test_an_interrupted_sweep_leaves_nobody_behind(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # what runs in the background ignores it
     )
     wait_until(lambda: len(processes_of(tmp_path / "00_reverse_kl")) >= started)
     process.send_signal(number)

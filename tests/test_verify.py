@@ -319,8 +319,6 @@ def test_a_sound_judge_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 RUN = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
 from misbehaving import Misbehaving
 from resd.types import Problem
 from resd.verify import Verifier
