@@ -173,11 +173,6 @@ class Config(Section):
                 raise ValueError(f"trackers=[{name}] needs {name}, which is not installed: {wants}")
         if self.engine.name == "vllm" and importlib.util.find_spec("vllm") is None:
             raise ValueError("engine=vllm needs vllm, which is not installed: write engine=transformers")
-        if self.engine.name == "vllm" and self.rollout.temperature != 1 != self.rollout.top_p:
-            raise ValueError(
-                "engine=vllm reports log-probabilities before top-p at temperature 1 alone: "
-                "write rollout.top_p=1.0 or rollout.temperature=1.0"
-            )
         if self.resume not in ("auto", "never") and not Path(self.resume, "state").is_dir():
             raise ValueError(f"resume={self.resume} is not a checkpoint: write auto, never, or RUN/checkpoints/step_N")
         return self

