@@ -46,7 +46,7 @@ def prepare(config_name: str) -> None:
     if {"-h", "--help"} & {*sys.argv[1:]}:
         print(help_text(sys.argv[1:], config_name))
         sys.exit(0)
-    sys.argv[1:] = readable(sys.argv[1:], config_name)
+    sys.argv[1:] = readable(sys.argv[1:], config_name, validating=config_name == "config")
 
 
 def help_text(arguments: Sequence[str], config_name: str) -> str:
@@ -58,8 +58,11 @@ def help_text(arguments: Sequence[str], config_name: str) -> str:
         return manual("train" if config_name == "config" else config_name, composed)
 
 
-def readable(arguments: Sequence[str], config_name: str) -> list[str]:
-    """The arguments, options first, with quotes where Hydra wants them. Raises UserError with one sentence."""
+def readable(arguments: Sequence[str], config_name: str, validating: bool = False) -> list[str]:
+    """The arguments, options first, with quotes where Hydra wants them. Raises UserError with one sentence.
+
+    `validating`: of a value that a run cannot have, too, which is sooner than where Hydra has composed twice more.
+    """
     options = _options(arguments, config_name)
     if options.hydra_help or options.info or options.shell_completion or options.experimental_rerun:
         return list(arguments)
@@ -75,8 +78,8 @@ def readable(arguments: Sequence[str], config_name: str) -> list[str]:
                 _check_run_dirs(overrides)
         else:
             composed, note = _compose(_lines(overrides), name)
-            if config_name == "config" and not options.cfg:
-                _validate_job(composed)  # Hydra composes twice more before it begins
+            if validating and not options.cfg:
+                _validate_job(composed)
     if note and not options.cfg and rank() == 0:  # each job of a sweep says it
         print(note, flush=True)
     return [_home(flag) for flag in flags] + _lines(overrides)

@@ -202,6 +202,47 @@ def test_the_tokenizer_alone_can_say_where_a_turn_ends(tmp_path: Path) -> None:
     assert Chat(settings(folder)).eos_ids == [2]
 
 
+def test_without_a_configuration_of_generation_the_models_says_where_a_turn_ends(tmp_path: Path) -> None:
+    folder = folder_like_nano(tmp_path)
+    (folder / "generation_config.json").unlink()
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(described | {"eos_token_id": [1, 0]}))
+    assert Chat(settings(folder)).eos_ids == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"eos_token_id": 2,',
+        "",
+        '{"eos_token_id": "2"}',
+        '{"eos_token_id": 2, "num_return_sequences": 8, "num_beams": 4}',
+        "[]",
+    ],
+)
+def test_a_configuration_of_generation_that_cannot_be_read_names_the_folder(tmp_path: Path, content: str) -> None:
+    folder = folder_like_nano(tmp_path)
+    (folder / "generation_config.json").write_text(content)
+    with pytest.raises(UserError, match=re.escape(str(folder))):
+        Chat(settings(folder))
+
+
+def test_a_template_may_write_nothing_around_a_message(tmp_path: Path) -> None:
+    of = Chat(settings(folder_like_nano(tmp_path, "{% for message in messages %}{{ message.content }}{% endfor %}")))
+    of.fit(1024)
+    assert of.ids(turns("a")) == of.encode("a")
+
+
+def test_tags_in_pairs_are_said_even_if_they_are_flagged_as_control_tokens() -> None:
+    tokenizer = tiny.tokenizer()
+    tags = ["<think>", "</think>", "<answer>", "</answer>", "<alone>", "<|mark|>"]
+    tokenizer.add_special_tokens({"additional_special_tokens": tags})
+    of = chat_of(tokenizer)
+    said = "<think>\nmaybe A\n</think>\n\n<answer>B</answer>"
+    assert of.decode([*of.encode(said + "<alone><|mark|>"), *of.eos_ids, of.pad_id]) == said
+    assert "".join(of.pieces(of.encode(said))) == said
+
+
 @pytest.mark.parametrize(
     "template", ["{% for message in messages %}{{ message.content }}", "{{ nothing.at.all }}", "{{ 1 + 'a' }}"]
 )
@@ -265,6 +306,8 @@ def test_a_token_without_a_row_is_refused(kind: str, mesh: DeviceMesh, tiny_mode
     path = with_added(shutil.copytree(tiny_model, tmp_path / "model"), token, special, **changes)
     if "eos_token" in changes:
         (path / "generation_config.json").unlink()
+        described = json.loads((path / "config.json").read_text())
+        (path / "config.json").write_text(json.dumps(described | {"eos_token_id": None}))
     assert f"has the token '{token}' (260) in its tokenizer and 260 rows of embeddings" in complaint(path, mesh)
 
 

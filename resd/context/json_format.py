@@ -151,6 +151,9 @@ class JsonFormat:
     def _spoken(self, text: str, wanted: Collection[str]) -> str:
         """The text without thinking. A think tag that a whole object merely mentions is no thinking."""
         text = text[-MAX_CHARS:]
+        said = text.rpartition(CLOSE)[2]
+        if said != text and OPEN not in said and any(found.closed for found in LooseJson(said, wanted).objects):
+            return said.strip()
         if OPEN in text or CLOSE in text:
             end, pieces = 0, []
             for found in sorted(LooseJson(text, wanted).objects, key=lambda found: found.start):

@@ -54,6 +54,8 @@ rule: <rule>""",
     "decide": _CHANGE_LINES,
     "consolidate": _CHANGE_LINES,
 }
+# What stands in them for the writer's own words, which a small model may repeat.
+_PLACEHOLDERS = {found for text in _LINES_INSTRUCTIONS.values() for found in re.findall(r"(?<=: )<[^<>\n]+>", text)}
 _LESSON = re.compile(r"lesson\s*:\s*(.*)", re.IGNORECASE)
 _TAG_LINE = re.compile(rf"({'|'.join(get_args(Tag))})\s*:\s*(.*)", re.IGNORECASE)
 ItemT = TypeVar("ItemT")
@@ -96,8 +98,8 @@ class LinesFormat:
         """The text is the output without markers and tag lines, one lesson per line. No lesson counts as one fault."""
         tags, others, invalid = self._split_tags(text)
         lessons = [_LESSON.fullmatch(line) for line in others]
-        kept = [lesson[1].strip() if lesson else line for lesson, line in zip(lessons, others, strict=True)]
-        found = any(lesson and lesson[1].strip() for lesson in lessons)
+        kept = [_own(lesson[1]) if lesson else line for lesson, line in zip(lessons, others, strict=True)]
+        found = any(lesson and _own(lesson[1]) for lesson in lessons)
         return Reflection("\n".join(line for line in kept if line), tags, invalid + (not found))
 
     def parse_tags(self, text: str) -> TagsRead:
@@ -144,22 +146,31 @@ class LinesFormat:
             if not found:
                 others.append(line)
                 continue
-            ids = [entry_id(word) for word in re.split(r"[\s,]+", found[2]) if word and not _NONE.fullmatch(word)]
+            ids = [entry_id(word) for word in _words(found[2]) if not _NONE.fullmatch(word)]
             good = [id for id in ids if ID.fullmatch(id)]
             invalid += len(ids) - len(good)
             tags |= {id: _tag_named(found[1]) for id in good}
         return tags, others, invalid
 
 
+def _own(text: str) -> str:
+    """What somebody wrote; nothing, if it is what our instructions have in its place."""
+    return "" if text.strip() in _PLACEHOLDERS else text.strip()
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\s,]+", text) if word not in ("", "and", "&", "+")]
+
+
 def _operation(line: str) -> Operation | None:
     found = _ADD.fullmatch(line)
-    add = _valid(AddPart, section=found[1].strip(), text=found[2]) if found else None
+    add = _valid(AddPart, section=found[1].strip(), text=_own(found[2])) if found else None
     return Operation(add.type, add.section, add.text) if add else None
 
 
 def _rule(line: str) -> str | None:
     found = _RULE.fullmatch(line)
-    rule = _valid(RulePart, text=found[1]) if found else None
+    rule = _valid(RulePart, text=_own(found[1])) if found else None
     return rule.text if rule else None
 
 
@@ -167,8 +178,8 @@ def _change(line: str) -> Change | None:
     found = _CHANGE.fullmatch(line)
     if not found:
         return None
-    ids = [entry_id(word) for word in re.split(r"[\s,]+", found[2]) if word]
-    part = _valid(ChangePart, type=found[1], ids=ids, text=found[3] or "")
+    ids = [entry_id(word) for word in _words(found[2])]
+    part = _valid(ChangePart, type=found[1], ids=ids, text=_own(found[3] or ""))
     return part.change if part else None
 
 

@@ -20,13 +20,17 @@ _MAX_KEY = 60
 _START = re.compile(r"\{(?=\s*[\"'/#A-Za-z_])")
 _SPACE = re.compile(r"\s*")
 _BARE_KEY = re.compile(r"[A-Za-z_][\w-]*")
-_ATOM = re.compile(r"(?:-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null|True|False|None)(?![\w.])")
+_ATOM = re.compile(r"(?:-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null|True|False|None)(?![\w.])")
 _NAMED = {"true": True, "false": False, "null": None, "True": True, "False": False, "None": None}
-# What follows the quote that ends a string, by the string's place: other quotes belong to the text.
+# What follows the quote that ends a string, by the string's place: other quotes belong to the text. A sketch ends it
+# too (`"a", ...`), or the string would go on into the answer that comes after.
+_SKETCH = r"\.{3}|\N{HORIZONTAL ELLIPSIS}"
+_QUOTED = "|".join(rf"{q}(?:\\.|[^{q}\n\\]){{0,60}}(?:{q}\s*:|\Z)" for q in "\"'")
+_NEXT_KEY = rf"{_QUOTED}|[A-Za-z_][\w-]{{0,30}}\s*:"
 _AFTER = {
     "key": r"\s*:",
-    "{": r"\s*(?:\}|,\s*(?:[\"'}/#]|[A-Za-z_][\w-]{0,30}\s*:|\Z)|//|\#|[\"'][\w -]{1,30}[\"']\s*:|\Z)",
-    "[": r"\s*(?:\]|,\s*(?:[\"'{\[\]/#\d-]|(?:true|false|null|True|False|None)\b|\Z)|//|\#|\Z)",
+    "{": rf"\s*(?:\}}|,\s*(?:{_NEXT_KEY}|[}}/#]|{_SKETCH}|\Z)|//|\#|[\"'][\w -]{{1,30}}[\"']\s*:|\Z)",
+    "[": rf"\s*(?:\]|,\s*(?:[\"'{{\[\]/#\d-]|(?:true|false|null|True|False|None)\b|{_SKETCH}|\Z)|//|\#|\Z)",
 }
 _ENDS = {
     (place, quote): re.compile(rf"\\.|{quote}(?={after})", re.DOTALL)
@@ -161,8 +165,8 @@ class LooseJson:
             atom = _ATOM.match(self.text, position)
             if atom is None:
                 return None
-            value = _NAMED[atom[0]] if atom[0] in _NAMED else json.loads(atom[0]) if len(atom[0]) < 20 else 0
-            self._slips += atom[0][0] in "TFN"
+            value, slips = _atom(atom[0])
+            self._slips += slips
             after = atom.end()
         if isinstance(frame.inside, dict):
             frame.inside[frame.key] = value
@@ -226,3 +230,13 @@ class LooseJson:
 
         text = _ESCAPE.sub(meant, raw) if "\\" in raw else raw
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _atom(text: str) -> tuple[Any, bool]:
+    """What it says, and whether that had to be mended; what is no number of JSON (`00012` may be an id) is a text."""
+    if text in _NAMED:
+        return _NAMED[text], text[0] in "TFN"
+    try:
+        return json.loads(text) if len(text) < 20 else 0, False
+    except ValueError:
+        return text, True

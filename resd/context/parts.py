@@ -118,7 +118,7 @@ class Format(Protocol):
 
 
 def entry_id(text: Any) -> Any:
-    return text.strip(" []()`'\".,;").lower() if isinstance(text, str) else text
+    return text.strip(" []()<>*`'\".,;").lower() if isinstance(text, str) else text
 
 
 def _one_line(text: Any) -> Any:
@@ -174,11 +174,14 @@ class ChangePart(Part):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_id(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and "ids" not in value:
-            id = value.get("id")
-            return {**value, "ids": [] if id is None else [id]}
-        return value
+    def _as_meant(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        ids = value.get("ids", value.get("id"))
+        listed = ids if isinstance(ids, list) else [] if ids is None else [ids]
+        inside = [ID_INSIDE.findall(id.lower()) if isinstance(id, str) else [] for id in listed]
+        found = [id for written, ids in zip(listed, inside, strict=True) for id in ids or [written]]
+        return {**value, "ids": found, "text": "" if value.get("text") is None else value["text"]}
 
     @model_validator(mode="after")
     def _whole(self) -> "ChangePart":

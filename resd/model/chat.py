@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from resd.engine.base import Guidance
-from resd.model.load import generation_config, read
+from resd.model.load import end_of_turn, read
 from resd.settings import ModelSettings
 from resd.thinking import CLOSE, OPEN
 from resd.types import Messages, UserError
@@ -22,6 +22,7 @@ from resd.types import Messages, UserError
 MAX_BYTES = 4  # of a character in UTF-8; tokens that do not make one by then are not text
 # Added tokens are control tokens if they are flagged so or look like it (<think>, [INST], <|user|>); others are words.
 _TAG = re.compile(r"<(?!0x[0-9A-F]{2}>).+>|\[.+\]|\{.+\}|\|.+\|", re.DOTALL)
+_WORD = re.compile(r"</?[A-Za-z_][\w-]*>")
 _PRIVATE = range(0xF0000, 0xFFFFE)  # characters without a meaning
 _REPLY = "Reply-7f3a."  # in the place of what was said: no template spells it, or changes it
 
@@ -43,6 +44,7 @@ class Chat:
             for id, token in self.tokenizer.added_tokens_decoder.items()
             if token.content and (token.special or _TAG.fullmatch(token.content))
         }
+        self._silent = self._unspoken()
         longest_first = sorted(map(re.escape, self.controls), key=len, reverse=True)
         beginnings = "".join({re.escape(text[0]) for text in self.controls})
         self._control = re.compile(f"(?=[{beginnings}])(?:{'|'.join(longest_first)})" if longest_first else "(?!)")
@@ -51,17 +53,27 @@ class Chat:
         self.thinking_opened = self.render([{"role": "user", "content": ""}]).rstrip().endswith(OPEN)
 
     def _end_of_turn(self) -> list[int]:
-        """What ends a response: the end tokens of the generation's configuration and of the tokenizer."""
+        """What ends a response: the end tokens of the model's files and of the tokenizer."""
         found: list[Any] = []
-        for declared in (generation_config(self.path), self.tokenizer):
-            eos = getattr(declared, "eos_token_id", None)
+        for eos in (end_of_turn(self.path), self.tokenizer.eos_token_id):
             found += eos if isinstance(eos, (list, tuple)) else [eos]
-        ids = list(dict.fromkeys(id for id in found if isinstance(id, int)))
+        if wrong := [id for id in found if id is not None and not isinstance(id, int)]:
+            raise UserError(f"model.path={self.path} has eos_token_id={wrong[0]!r}: write a whole number, or several")
+        ids = list(dict.fromkeys(id for id in found if id is not None and id >= 0))
         if not ids:
             raise UserError(
                 f"model.path={self.path} names no end-of-turn token: set eos_token_id in generation_config.json"
             )
         return ids
+
+    def _unspoken(self) -> set[int]:
+        """Control tokens that are no part of what a model says: of those flagged so, all but tags in pairs (`<think>`
+        and `</think>`, `<answer>` and `</answer>`), which fine-tunes flag although judges and prompts need them."""
+        named = {*self.tokenizer.special_tokens_map.values()}  # <s>, </s>, <pad>, ...
+        tags = {text for text in self.controls if _WORD.fullmatch(text)} - named
+        pairs = {text for text in tags if f"</{text.strip('</>')}>" in tags and f"<{text.strip('</>')}>" in tags}
+        special = {id for id, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return special - {self.controls[text] for text in pairs}
 
     @property
     def guidance(self) -> Guidance:
@@ -90,7 +102,7 @@ class Chat:
         """Raises UserError if the template cannot render a conversation like these: one of each order of roles."""
         examples = {tuple(message["role"] for message in prompt): prompt for prompt in prompts}
         for example in examples.values():
-            highest = max(self.ids(example))
+            highest = max(self.ids(example), default=0)
             if self.rows is not None and highest >= self.rows:
                 self._refuse(highest)
 
@@ -171,8 +183,8 @@ class Chat:
         return self.tokenizer.encode(sound(text), add_special_tokens=False)
 
     def decode(self, ids: Sequence[int]) -> str:
-        """Text of a response, without the end-of-turn token."""
-        return self.tokenizer.decode(ids, skip_special_tokens=True)
+        """Text of a response, without the end-of-turn token and others that only the template writes."""
+        return str(self.tokenizer.decode([id for id in ids if id not in self._silent]))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """The text of each token. A character of several tokens is the last one's, the others have no text."""

@@ -115,20 +115,39 @@ def _config(settings: ModelSettings) -> Any:
     path = settings.path
     if Path(path).is_dir() and (problem := files.problem(Path(path))):
         raise UserError(f"model.path={path} {problem}")
-    raw, _ = _guarded(lambda: PreTrainedConfig.get_config_dict(path), path)
-    check_described(path, raw)
+    check_described(path, _described(path))
     config = read(AutoConfig, path)
     check_config(path, config, settings.attention)
     return config
 
 
 def generation_config(path: str) -> GenerationConfig | None:
-    """How the model likes to be sampled and where a turn ends, if it says so."""
-    try:
-        with _quiet():
-            return GenerationConfig.from_pretrained(path)
-    except OSError:
-        return None
+    """How the model likes to be sampled and where a turn ends, if it says so. Raises UserError for a file that is there
+    and cannot be read."""
+
+    def found() -> GenerationConfig | None:
+        try:
+            with _quiet():
+                return GenerationConfig.from_pretrained(path)
+        except OSError:
+            if Path(path, "generation_config.json").is_file():
+                raise
+            return None
+
+    return _guarded(found, path)
+
+
+def end_of_turn(path: str) -> Any:
+    """What generation_config.json says ends a response or, where there is none, as in transformers, config.json."""
+    found = generation_config(path)
+    if found is not None or (Path(path).is_dir() and not Path(path, "config.json").is_file()):
+        return getattr(found, "eos_token_id", None)
+    return _described(path).get("eos_token_id")
+
+
+def _described(path: str) -> dict[str, Any]:
+    """config.json as it stands. Raises UserError if it cannot be read."""
+    return dict(_guarded(lambda: PreTrainedConfig.get_config_dict(path), path)[0])
 
 
 def read(kind: Any, path: str, **options: Any) -> Any:
