@@ -247,12 +247,15 @@ IDENTITY = (
 )
 
 
-def check_same_run(run_dir: Path, new: Config) -> list[str]:
+def check_same_run(run_dir: Path, new: Config, checkpoint: Path | None = None) -> list[str]:
     """Settings that differ from those the run was started with, as `key: old -> new`.
 
+    Where the directory does not say, for it is new or has lost its file, the checkpoint that is gone on from does.
     Raises UserError when what makes the run the one it is would change.
     """
-    file = run_dir / "config.yaml"
+    file, holder = run_dir / "config.yaml", f"run_dir={run_dir}"
+    if not file.is_file() and checkpoint is not None:
+        file, holder = checkpoint / "model" / "resd.yaml", f"resume={checkpoint}"
     if not file.is_file():
         return []
     written = _written(file)
@@ -265,7 +268,7 @@ def check_same_run(run_dir: Path, new: Config) -> list[str]:
     for key in changed:
         if any(_within(key, name) for name in fixed):
             raise UserError(
-                f"run_dir={run_dir} holds a run with {key}={old_values.get(key)}, not {new_values.get(key)}: "
+                f"{holder} holds a run with {key}={old_values.get(key)}, not {new_values.get(key)}: "
                 "write the same, or choose another run_dir"
             )
     ignored = ("run_dir", "resume", "progress", "trackers", "on_empty", "on_alarm", "max_mismatch")

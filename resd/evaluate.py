@@ -41,6 +41,7 @@ from resd.folder import made_for
 from resd.measure import worth
 from resd.report.worth import honesty, points, summary
 from resd.settings import JudgeSettings, LibrarySettings
+from resd.storage import manifest
 from resd.task import Task
 from resd.train import check_judge, check_world, guarded, load_task
 from resd.types import Messages, Problem, UserError
@@ -122,6 +123,8 @@ def settings_of(composed: DictConfig, words: Sequence[str] = ()) -> tuple[Config
     if not own.checkpoint or (not checkpoint.exists() and own.checkpoint.count("/") != 1):
         raise UserError(f"checkpoint={own.checkpoint} does not exist: write checkpoint=RUN/checkpoints/step_N")
     folder = checkpoint / "model" if (checkpoint / "model").is_dir() else checkpoint
+    if folder.name == "model" and (why := manifest.model_damage(folder.parent)) is not None:
+        raise UserError(f"checkpoint={checkpoint} is damaged ({why}): choose another one")
     trained = trained_settings(folder)
     if trained:
         passed_over = take_over(composed, trained, said)

@@ -95,14 +95,7 @@ def find(run: RunRecord, which: str) -> Path:
     checkpoint = there[step]
     if not (checkpoint / "model").is_dir():
         raise UserError(f"{checkpoint} has no weights, for none are trained: what was learned is {run.path / PLAYBOOK}")
-    try:
-        entries = {name: of for name, of in manifest.read(checkpoint).items() if name.startswith("model/")}
-        why = manifest.damage(checkpoint, entries)
-    except FileNotFoundError:  # from before there were manifests
-        why = None
-    except ValueError as error:
-        why = str(error)
-    if why is not None:
+    if (why := manifest.model_damage(checkpoint)) is not None:
         raise UserError(f"{checkpoint} is damaged ({why}): choose another --checkpoint")
     return checkpoint
 

@@ -32,7 +32,7 @@ def find(directory: RunDir, settings: Config, problems: Mapping[str, Fingerprint
     changes: list[str] = []
     if found:
         state = checkpoint.read_run(found)
-        changes = config.check_same_run(directory.path, settings)
+        changes = config.check_same_run(directory.path, settings, found)
         check_same_problems(f"run_dir={directory.path}", state.get("problems", {}), problems)
     directory.check(found, state["step"], fresh=settings.resume == "never")
     return Start(found, state, rollbacks[-1]["lr_scale"] if rollbacks else 1.0, damaged, changes)

@@ -157,6 +157,21 @@ def test_metadata_names_no_file_elsewhere(run_dir: Path, name: str) -> None:
         read_metadata(last)
 
 
+def test_another_run_is_no_way_on_even_without_a_configuration_beside_it(
+    mesh: DeviceMesh, tiny_model: Path, run_dir: Path, tmp_path: Path
+) -> None:
+    """The checkpoint says itself of which run it is."""
+    last = run_dir / "checkpoints/step_000003"
+    with pytest.raises(UserError, match=rf"resume={last} holds a run with seed=0, not 5"):
+        go(tiny_model, tmp_path / "branch", "steps=4", "seed=5", f"resume={last}")
+    assert not (tmp_path / "branch").exists()
+    (run_dir / "config.yaml").unlink()
+    with pytest.raises(UserError, match=rf"resume={last} holds a run with seed=0, not 5"):
+        go(tiny_model, run_dir, "steps=4", "seed=5")
+    go(tiny_model, tmp_path / "branch", "steps=4", "optimizer.lr=1e-4", f"resume={last}")
+    assert (tmp_path / "branch/checkpoints/step_000004").is_dir()
+
+
 def test_going_back_begins_a_branch_that_auto_continues(
     mesh: DeviceMesh, tiny_model: Path, run_dir: Path, tmp_path: Path, finished: Path
 ) -> None:

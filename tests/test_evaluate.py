@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from resd import config
 from resd.config import CONF
 from resd.evaluate import settings_of
+from resd.types import UserError
 
 
 @pytest.mark.parametrize("place", ["best", "checkpoints/step_000002/model", "moved", "copied model", "older"])
@@ -22,6 +23,7 @@ def test_an_evaluation_finds_what_the_run_told_its_model(run_dir: Path, tmp_path
         path = run_dir / ("best" if place == "older" else place)
     if place == "older":
         (path / "model/resd.yaml").unlink()
+        (path / "manifest.json").unlink()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         settings, _ = settings_of(compose("evaluate", [f"checkpoint='{path}'", "task=custom", "task.name=t:T"]))
     told = yaml.safe_load((run_dir / "config.yaml").read_text())
@@ -39,6 +41,17 @@ def test_what_a_command_says_itself_is_not_the_run_s_to_say(run_dir: Path) -> No
     assert (settings.rollout.max_response, settings.model.prompts, settings.model.max_prompt) == (99, "full", 321)
     assert told["rollout"] | {"max_response": 99} == settings.rollout.model_dump()
     assert told["model"]["prompts"] != "full"
+
+
+def test_a_damaged_checkpoint_is_not_judged(run_dir: Path) -> None:
+    weights = run_dir / "best/model/model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    for place in ("best", "best/model"):
+        with (
+            initialize_config_dir(str(CONF), version_base="1.3"),
+            pytest.raises(UserError, match=r"best.* is damaged \(model/model.safetensors has changed"),
+        ):
+            settings_of(compose("evaluate", [f"checkpoint='{run_dir / place}'", "task=custom", "task.name=t:T"]))
 
 
 def asked(*words: str) -> config.Config:

@@ -114,6 +114,12 @@ def test_the_problem_is_the_last_word_of_the_user(library: Playbook) -> None:
     ]
 
 
+def _for_people() -> str:
+    playbook = Playbook()
+    playbook.add("strategies", "look at both sides", step=1)
+    return playbook.to_markdown()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
@@ -123,6 +129,7 @@ def test_the_problem_is_the_last_word_of_the_user(library: Playbook) -> None:
         ("a.jsonl", '{"event": "add"}\n', "playbook event 1 does not follow"),
         ("a.txt", b"\xff\xfe", "is not text in UTF-8"),
         ("missing.md", None, "cannot be read"),
+        ("playbook.md", _for_people(), "take the playbook.jsonl beside it"),
     ],
 )
 def test_what_is_no_library_is_one_sentence(tmp_path: Path, name: str, content: Any, says: str) -> None:

@@ -166,6 +166,34 @@ def test_a_second_task_an_adapter_and_the_laboratory_are_told(here: Path) -> Non
     assert "run_dir=runs/again\n" in text
 
 
+def test_folders_and_addresses_stay_on_the_machine(here: Path) -> None:
+    record = read_run(here)
+    config: dict[str, Any] = json.loads(json.dumps(record.config))
+    options = {
+        "source": "/home/ann/secret project/rows.jsonl",
+        "verifier": "/home/ann/judges/mine.py:check",
+        "server": "http://10.0.0.7:8000/v1",
+        "files": ["../ann/a.csv", "b.csv"],
+        "system": "Answer yes/no, in one word.",
+        "share": 0.5,
+    }
+    config["task"]["options"] = options
+    (here.parent / "models/qwen").mkdir(parents=True)  # above the run, wherever it is pushed from
+    config["model"]["path"] = "models/qwen"
+    text = card(record, config, 1)
+    for secret in ("ann", "secret", "10.0.0.7", "huggingface.co/models", "datasets:"):
+        assert secret not in text
+    shown = table(text, "Training")
+    assert {key: shown[f"task.options.{key}"] for key in options if key != "server"} == {
+        "source": ["rows.jsonl"], "verifier": ["mine.py:check"], "files": ["a.csv, b.csv"],
+        "system": ["Answer yes/no, in one word."], "share": ["0.5"],
+    }  # fmt: skip
+    config["task"]["options"] = {"source": "data/train.jsonl"}
+    assert "datasets:" not in card(record, config, 1)
+    config["task"]["options"] = {"source": "openai/gsm8k"}
+    assert "datasets:\n- openai/gsm8k" in card(record, config, 1) or "datasets: openai/gsm8k" in card(record, config, 1)
+
+
 def test_every_paper_is_found_inside_algorithms_too() -> None:
     inner = {"name": "srpo", "context": {"name": "resd_fixed", "teacher": {"kind": "ema"}}}
     assert algorithms.papers(inner) == ["2604.02288", "2605.12741"]

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 import re
 import shutil
@@ -164,6 +165,7 @@ def test_an_interval_moves_with_its_values(values: list[float], shift: float) ->
 def test_half_written_lines_and_odd_numbers(tmp_path: Path) -> None:
     run = write_run(tmp_path / "a", [0.1, 0.2])
     with (run / "metrics.jsonl").open("a") as file:
+        file.write('{"step": null, "kind": "train"}\n{"step": "3", "kind": "eval"}\n' + "[" * 100_000 + "\n")
         file.write('{"step": 2, "kind": "train", "loss": NaN, "grad_norm": Infinity}\n{"step": 3, "kin')
     for name in ("attempts/step_000001.jsonl", "playbook.jsonl"):
         with (run / name).open("a") as file:
@@ -173,6 +175,24 @@ def test_half_written_lines_and_odd_numbers(tmp_path: Path) -> None:
     assert data["timeline"]["columns"]["loss"] == [None, 1.0, None]
     assert len(data["attempts"]) == 2
     assert len(data["playbook"]) == 2
+
+
+def test_copies_beside_the_files_of_a_run_are_not_its_own(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.1, 0.2, 0.3])
+    for name in ("attempts/step_1.jsonl", "attempts/step_000001.jsonl.jsonl", "attempts/step_0000001.jsonl"):
+        shutil.copy(run / "attempts/step_000001.jsonl", run / name)
+    data = report(tmp_path, run)["data"]["runs"][0]
+    assert [attempt["step"] for attempt in data["attempts"]] == [1, 1, 2, 2]
+    assert spread([0, 2, 2, 4]) == [4, 0, 2]
+
+
+def test_a_configuration_or_a_folder_may_have_any_bytes(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.1, 0.2])
+    (run / "config.yaml").write_bytes(b"seed: \xff\xfe")
+    with pytest.raises(UserError, match=r"config\.yaml is not a configuration"):
+        read_run(run)
+    (run / "config.yaml").unlink()
+    report(tmp_path, run.rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")))
 
 
 def test_only_metrics_are_needed(tmp_path: Path) -> None:

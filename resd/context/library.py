@@ -7,6 +7,7 @@ caps of one library are prefixes of one ranking. Who wrote a library, and how, i
 """
 
 import json
+import re
 from collections.abc import Callable, Collection, Sequence
 from itertools import cycle, islice
 from pathlib import Path
@@ -17,6 +18,7 @@ from resd.settings import LibrarySettings
 from resd.types import Messages, Problem, UserError
 
 _INTRODUCTION = "Rules learned from earlier problems; apply those that fit:"
+_FOR_PEOPLE = re.compile(r"_\(step \d+, last tagged \d+\)_$")  # a line of playbook.md
 _NEUTRAL = (
     "the weather was mild all week and the train came on time while a neighbour watered the garden after lunch and "
     "children played near the old bridge until it grew dark over quiet fields of barley"
@@ -51,6 +53,10 @@ def read(path: Path) -> Playbook:
     if path.suffix == ".jsonl":
         playbook = _replayed(path, lines)
     else:
+        if any(map(_FOR_PEOPLE.search, lines)):
+            raise UserError(
+                f"library={path} is written for people: take the playbook.jsonl beside it, or write a rule a line"
+            )
         playbook = Playbook()
         for line in lines:
             if not line.startswith("#") and line.lstrip("-* "):

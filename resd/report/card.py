@@ -20,6 +20,7 @@ NAME = "README.md"
 PLAYBOOK = "playbook.md"
 TEMPLATE = Path(__file__).parent / "card.md.j2"
 SHIPPED = "resd/model/nano"
+FILES = (".json", ".jsonl", ".csv", ".tsv", ".parquet", ".txt", ".py", ".gguf", ".safetensors")
 # Settings that are shown, with all that is in them; the rest is in `resd.yaml`.
 SHOWN = (
     *("task.options", "steps", "seed", "batch_size", "inner_updates", "algorithm.group", "algorithm.objective"),
@@ -49,7 +50,7 @@ def card(
 
     settings = flat(config)
     path = str(settings["model.path"])
-    base = base or (path if on_hub(path) else None)
+    base = base or (path if on_hub(path, run.path) else None)
     task, algorithm, second = (
         _plain_name(settings.get(f"{key}.name", "")) for key in ("task", "algorithm", "forgetting.task")
     )
@@ -67,7 +68,7 @@ def card(
         library_name="transformers",
         pipeline_tag="text-generation",
         license=licence,
-        datasets=source if on_hub(source := str(settings.get("task.options.source"))) else None,
+        datasets=source if on_hub(source := str(settings.get("task.options.source")), run.path) else None,
         tags=["resd", algorithm, task],
         model_name=name if results else None,
         eval_results=results or None,
@@ -91,7 +92,7 @@ def card(
         asked=_asked(run, settings),
         second=second if forgetting else None,
         forgetting=_table("metric", _columns(run, step, forgetting), kept),
-        settings=_settings(settings),
+        settings=_settings(settings, run.path),
         versions=versions,
         place=SHIPPED if path.endswith(SHIPPED) else None if path == base else base or "BASE",
         limits=list(_limits(run, step, laboratory, forgetting and second, licence)),
@@ -99,9 +100,21 @@ def card(
     return f"{str(found).rstrip()}\n"
 
 
-def on_hub(name: str) -> bool:
-    """Whether this reads like OWNER/NAME, and no folder here is called so."""
-    return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None and not Path(name).exists()
+def on_hub(name: str, run: Path) -> bool:
+    """Whether this reads like OWNER/NAME, is no name of a file, and nothing here or above the run is called so."""
+    reads = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None and not name.endswith(FILES)
+    return reads and not any((folder / name).exists() for folder in (Path(), *run.resolve().parents))
+
+
+def _public(value: Any, run: Path) -> str | None:
+    """A setting as it may be read by all: of what is a path its last name, of an address nothing."""
+    text = plain(value)
+    if not isinstance(value, str) or on_hub(value, run):
+        return text
+    if "://" in text:
+        return None
+    path = text.startswith(("/", "~", ".", "\\")) or text[1:3] == ":\\" or not re.search(r"\s", text)
+    return re.split(r"[/\\]", text)[-1] if path else text
 
 
 def _plain_name(name: str) -> str:
@@ -146,14 +159,15 @@ def _table(first: str, columns: Mapping[str, Mapping[str, Any]], names: Iterable
     return table([first, *columns], lines, numbers=True) if columns else ""
 
 
-def _settings(settings: Mapping[str, Any]) -> str:
-    shown = {
-        key: (", ".join(map(plain, value)) if isinstance(value, list) else plain(value)).replace("|", r"\|")
-        for name in SHOWN
-        for key, value in settings.items()
-        if value is not None and (key == name or key.startswith(f"{name}."))
-    }
-    return table(["setting", "value"], [[f"`{key}`", text] for key, text in shown.items()])
+def _settings(settings: Mapping[str, Any], run: Path) -> str:
+    lines = []
+    for name in SHOWN:
+        for key, value in settings.items():
+            if value is not None and (key == name or key.startswith(f"{name}.")):
+                texts = [_public(each, run) for each in (value if isinstance(value, list) else [value])]
+                if None not in texts:
+                    lines.append([f"`{key}`", ", ".join(map(str, texts)).replace("|", r"\|")])
+    return table(["setting", "value"], lines)
 
 
 def _asked(run: RunRecord, settings: Mapping[str, Any]) -> str:

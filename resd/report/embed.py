@@ -91,7 +91,7 @@ def spread(steps: Sequence[int]) -> list[int]:
     """The same steps in an order of which every beginning is spread over the whole: last, first, then halves."""
     order: dict[int, None] = {}
     gap = max(1, len(steps) - 1)
-    while len(order) < len(steps):
+    while len(order) < len({*steps}):
         order |= dict.fromkeys(steps[::-gap])
         gap = max(1, gap // 2)
     return list(order)

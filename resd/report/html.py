@@ -50,7 +50,8 @@ def write_report(
     directory.
     """
     groups = group_runs(read_runs(paths), across)
-    page = render(groups, title=title, attempts_bytes=attempts_bytes, answers_bytes=answers_bytes).encode("utf-8")
+    text = render(groups, title=title, attempts_bytes=attempts_bytes, answers_bytes=answers_bytes)
+    page = text.encode("utf-8", "replace")  # a folder may have any name
     out.write_bytes(page)
     return len(page)
 

@@ -51,7 +51,7 @@ class Live:
                 try:
                     groups = group_runs(read_runs(self.paths), self.across)
                     texts = {"attempts_bytes": ATTEMPTS_BYTES, "answers_bytes": ANSWERS_BYTES}
-                    self.page = render(groups, title=self.title, version=version, **texts).encode()
+                    self.page = render(groups, title=self.title, version=version, **texts).encode("utf-8", "replace")
                 except (UserError, OSError):
                     if not self.page:
                         raise

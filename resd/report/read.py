@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from resd import files
 from resd.report.matrix import Matrix
 from resd.types import UserError
 
@@ -51,7 +52,9 @@ class RunRecord:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """metrics.jsonl, in order."""
-        return [row for row in read_jsonl(self.path / "metrics.jsonl") if "step" in row and "kind" in row]
+        return [
+            row for row in read_jsonl(self.path / "metrics.jsonl") if isinstance(row.get("step"), int) and "kind" in row
+        ]
 
     @property
     def evaluations(self) -> dict[int, dict[str, Any]]:
@@ -110,8 +113,7 @@ class RunRecord:
 
     def kept_steps(self, folder: str) -> list[int]:
         """Updates with a file in `attempts` or `evaluations`."""
-        stems = (file.stem.removeprefix("step_") for file in (self.path / folder).glob("step_*.jsonl"))
-        return sorted(int(stem) for stem in stems if stem.isdigit())
+        return list(files.numbered(self.path / folder, ".jsonl"))
 
     def kept(self, folder: str, step: int) -> list[dict[str, Any]]:
         """What that file holds."""
@@ -119,7 +121,7 @@ class RunRecord:
 
     @cached_property
     def _events(self) -> list[dict[str, Any]]:
-        return [event for event in read_jsonl(self.path / "playbook.jsonl") if "step" in event]
+        return [event for event in read_jsonl(self.path / "playbook.jsonl") if isinstance(event.get("step"), int)]
 
     @cached_property
     def playbook(self) -> list[dict[str, Any]]:
@@ -183,7 +185,7 @@ def read_run(path: Path) -> RunRecord:
         return RunRecord(path)
     try:
         config = yaml.safe_load(file.read_text("utf-8"))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, UnicodeDecodeError):
         config = None
     if not isinstance(config, dict):
         raise UserError(f"{file} is not a configuration: restore it from the run, or remove it")
@@ -198,7 +200,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
         for line in file:
             try:
                 value = json.loads(line)
-            except json.JSONDecodeError:
+            except (json.JSONDecodeError, RecursionError):
                 continue
             if isinstance(value, dict):
                 yield value

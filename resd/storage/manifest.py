@@ -57,6 +57,17 @@ def damage(folder: Path, entries: Mapping[str, Any]) -> str | None:
         return next((fault for fault in pool.map(fault, entries.items()) if fault), None)
 
 
+def model_damage(checkpoint: Path) -> str | None:
+    """What is wrong with the model of a checkpoint; None if nothing is, or where there is no manifest."""
+    try:
+        entries = {name: of for name, of in read(checkpoint).items() if name.startswith("model/")}
+        return damage(checkpoint, entries)
+    except FileNotFoundError:  # copied without it, or from before there were any
+        return None
+    except ValueError as error:
+        return str(error)
+
+
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
