@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from resd.task import Split, scalar
+from resd.task import Split, scalar, share
 from resd.types import Messages, Problem, UserError, Verdict
 
 Row = Mapping[str, Any]
@@ -104,16 +104,11 @@ def verdict(given: Any, response: str, wrong: str, judge: str) -> Verdict:
     if isinstance(given, Verdict):
         return given
     reward, feedback = given if isinstance(given, tuple) and len(given) == 2 else (given, "")
-    reward = scalar(reward)
-    if not is_share(reward) or not isinstance(feedback, str):
+    reward = share(reward)
+    if reward is None or not isinstance(feedback, str):
         raise UserError(f"{judge} gave {given!r:.80}: {RETURN}")
     passed = reward == 1
-    return Verdict(float(reward), passed, int(passed), 1, "" if passed else feedback or wrong, response)
-
-
-def is_share(value: Any) -> bool:
-    """Whether a value is a number from 0 to 1, or True or False."""
-    return isinstance(value, (bool, int, float)) and 0 <= value <= 1
+    return Verdict(reward, passed, int(passed), 1, "" if passed else feedback or wrong, response)
 
 
 def from_row(
@@ -134,11 +129,12 @@ def from_row(
         case str(asked) if asked.strip():
             statement = asked
         case [*messages] if messages and all(map(_is_message, messages)):
-            statement = messages[-1]["content"]
+            asked = [{key: said for key, said in message.items() if said is not None} for message in messages]
+            row, statement = {**row, "prompt": asked}, messages[-1]["content"]
         case asked:
             raise UserError(
-                f"{place}: prompt must be a text, or a list of messages with role and content, not {asked!r:.40}"
-                f"{advice}"
+                f"{place}: prompt must be a text, or a list of messages with role and content, all texts, "
+                f"not {asked!r:.40}{advice}"
             )
     told = text(row, privileged, place) if privileged else ""
     return kind(text(row, "id", place) or default_id, statement, text(row, "family", place), [row] * cases, told)
@@ -146,7 +142,7 @@ def from_row(
 
 def text(row: dict[str, Any], key: str, place: str) -> str:
     """A text or a number, as a text; "" where it is left out, which spreadsheets write as null or NaN."""
-    match row.get(key):
+    match scalar(row.get(key)):
         case None:
             return ""
         case float(value) if math.isnan(value):
@@ -158,4 +154,9 @@ def text(row: dict[str, Any], key: str, place: str) -> str:
 
 
 def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and all(isinstance(message.get(key), str) for key in ("role", "content"))
+    """One of texts; what is null, as columns of files write it, is left out."""
+    return (
+        isinstance(message, dict)
+        and all(isinstance(message.get(key), str) for key in ("role", "content"))
+        and all(said is None or isinstance(said, str) for said in message.values())
+    )

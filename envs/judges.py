@@ -27,9 +27,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-from resd.envs.functions import RETURN, is_share, verdict
+from resd.envs.functions import RETURN, verdict
 from resd.named import named
-from resd.task import scalar
+from resd.task import ROUNDING, scalar, share
 from resd.types import UserError, Verdict
 
 Function = Callable[[dict[str, Any], str], Any]
@@ -54,10 +54,10 @@ class Judge:
         said = verdict(_function(self.key, self.path)(row, response), response, wrong, f"{self.key}={self.path}")
         if not self.name:
             return said
-        reward = scalar(said.reward)  # it is weighed, before a guard looks at the whole
-        if not is_share(reward) or not isinstance(said.feedback, str):
+        reward = share(said.reward)  # it is weighed, before a guard looks at the whole
+        if reward is None or not isinstance(said.feedback, str):
             raise UserError(f"{self.key}={self.path} gave {said!r:.80}: {RETURN}")
-        return replace(said, reward=float(reward), passed=bool(scalar(said.passed)))
+        return replace(said, reward=reward, passed=bool(scalar(said.passed)))
 
 
 class Judges:
@@ -67,7 +67,7 @@ class Judges:
         self.all = tuple(_judges(verifier))
         self.passes = passes
         self._import()
-        if passes is not None and (isinstance(passes, bool) or not is_share(passes) or passes == 0):
+        if passes is not None and (isinstance(passes, bool) or not share(passes)):
             raise UserError(f"passes={passes!r} is no reward: write a number above 0, up to 1")
 
     def _import(self) -> None:
@@ -90,7 +90,7 @@ class Judges:
         said = self._together(row, response) if self.all[0].name else self.all[0](row, response, wrong)
         if self.passes is None:
             return said
-        passed = bool(said.reward >= self.passes or math.isclose(said.reward, self.passes))
+        passed = said.reward >= self.passes - ROUNDING
         feedback = "" if passed else said.feedback or wrong
         return replace(said, passed=passed, cases_passed=int(passed), cases_total=1, feedback=feedback)
 
@@ -105,7 +105,7 @@ class Judges:
         short = [(judge.name, said) for judge, said in counting if said.reward < 1 or not said.passed]
         told = [f"{name}: {said.feedback or f'{said.reward:.2f} of 1'}" for name, said in short]
         return Verdict(
-            reward=min(reward, 1.0),
+            reward=share(reward) or 0.0,
             passed=passed == len(counting),
             cases_passed=passed,
             cases_total=len(counting),

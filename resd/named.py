@@ -13,6 +13,8 @@ from typing import Any
 
 from resd.types import UserError
 
+MAIN = 'put what a script does behind if __name__ == "__main__"'
+
 
 def named(key: str, path: str, kind: str = "function", advice: str = "") -> Any:
     """The thing of this `kind` at `path`. Raises UserError, which says that it is the value of `key`, whatever the
@@ -25,6 +27,8 @@ def named(key: str, path: str, kind: str = "function", advice: str = "") -> Any:
     except SyntaxError as error:
         place = f"{error.filename}, line {error.lineno}"
         raise UserError(f"{what} ({place}: {error.msg}): mend that line") from None
+    except SystemExit as error:  # a script without a main guard
+        raise UserError(f"{what} (it exits with status {error.code}): {MAIN}") from None
     except Exception as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         there = missing is None or not f"{module}.".startswith(f"{missing}.")

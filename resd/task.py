@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
 from resd.types import Messages, Problem, UserError, Verdict
 
 Split = Literal["train", "test"]
+OWN_SCORES = ("per_task", "per_case", "reward")  # of every evaluation: a verdict has none of these names
+ROUNDING = 1e-6  # what a sum of float32 may be off by
 
 
 @runtime_checkable
@@ -104,6 +106,17 @@ def proposing(task: Task, algorithm: str) -> Proposing:
             "task=countdown, or give the task what resd.task.Proposing has"
         )
     return task
+
+
+def share(given: Any) -> float | None:
+    """A number from 0 to 1, or True or False, as such a number; None for anything else.
+
+    What is as near to 1 as a sum of float32 may be is 1: 0.7 + 0.2 + 0.1 is not, and is meant to be.
+    """
+    value = scalar(given)
+    if not isinstance(value, (bool, int, float)) or not -ROUNDING <= value <= 1 + ROUNDING:
+        return None
+    return 1.0 if value >= 1 - ROUNDING else max(0.0, float(value))
 
 
 def scalar(given: Any) -> Any:

@@ -151,6 +151,10 @@ def test_wrong_verifiers(tmp_path: Path, verifier: str, message: str) -> None:
         ([*ROWS, {"split": "train"}], "line 4: prompt must be a text, or a list of messages .*, not None"),
         ([*ROWS, {"split": "train", "prompt": " "}], "prompt must be a text"),
         ([*ROWS, {"split": "train", "prompt": []}], "prompt must be a text"),
+        (
+            [*ROWS, {"split": "train", "prompt": [{"role": "user", "content": "a", "tools": []}]}],
+            "line 4: .* all texts",
+        ),
         ([*ROWS, {"split": "train", "prompt": [{"role": "user"}]}], "prompt must be a text"),
         ([*ROWS, ROWS[0]], "line 4: the id 'first' occurs twice"),
         ([*ROWS, *({"split": "train", "prompt": "?", "id": id_} for id_ in (7, "7"))], "the id '7' occurs twice"),
@@ -244,3 +248,12 @@ def train_on(model: Path, tmp_path: Path, *task: str, limits: tuple[str, ...] = 
     assert [row["step"] for row in rows] == [1, 2]
     assert sum(row["rollout/lost"] + row["verify/lost"] for row in rows) == 0
     assert rows[-1]["interactions"] == 8
+
+
+def test_what_is_null_in_a_message_is_not_there(tmp_path: Path) -> None:
+    """As a column of Parquet has it for every message, once one has a name."""
+    message = {"role": "user", "content": "Two?", "name": None}
+    rows = [*ROWS, {"split": "train", "prompt": [message], "answer": "two"}]
+    task = load(write(tmp_path / "rows.jsonl", rows))
+    last = [*task.problems("train")][-1]
+    assert task.prompt(last) == [{"role": "user", "content": "Two?"}]

@@ -35,6 +35,10 @@ def test_a_module_and_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ),
         ("mistake.py:check", r"cannot be imported \(NameError: name 'undefined_name' is not defined\)"),
         ("grammar.py:check", r"cannot be imported \(.*grammar\.py, line 1: invalid syntax\): mend that line"),
+        (
+            "script.py:check",
+            r"cannot be imported \(it exits with status 3\): put what a script does behind if",
+        ),
         ("json.py:check", r"cannot be imported \(Python has another module json, rename the file\)"),
         ("right.py:other", r"cannot be imported \(.*no attribute 'other'\)"),
         ("right.py", r"cannot be imported"),
@@ -44,6 +48,7 @@ def test_what_cannot_be_imported(path: str, said: str, tmp_path: Path, monkeypat
     for name, text in {
         "mistake": "undefined_name",
         "grammar": "def check(:",
+        "script": "import sys\ncheck = print\nsys.exit(3)",
         "json": "check = print",
         "right": "check = print",
     }.items():

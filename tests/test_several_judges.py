@@ -6,13 +6,14 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from resd import envs
 from resd.envs.judges import Judges, _function
-from resd.task import Task
+from resd.task import OWN_SCORES, ROUNDING, Task
 from resd.types import UserError, Verdict
 from resd.verify.verdict import checked
 
@@ -126,9 +127,28 @@ def test_the_mean_is_that_of_exact_arithmetic(marks: list[tuple[float, float]]) 
     told = {"a": {"function": f"{HERE}:says", "weight": weight}, "b": {"function": f"{HERE}:says_too", "weight": other}}
     said = Judges(told, None)({"says": first, "says_too": second}, "x", "answer")
     of = [Fraction(number) for number in (first, weight, second, other)]
-    assert said.reward == pytest.approx(float((of[0] * of[1] + of[2] * of[3]) / (of[1] + of[3])))
+    assert said.reward == pytest.approx(float((of[0] * of[1] + of[2] * of[3]) / (of[1] + of[3])), abs=ROUNDING)
     assert 0 <= said.reward <= 1
-    assert said.passed == (first == second == 1)
+    assert said.passed == (min(first, second) >= 1 - ROUNDING)
+
+
+@pytest.mark.parametrize("full", [0.7 + 0.2 + 0.1, 0.4 + 0.2 + 0.3 + 0.1, sum([0.1] * 10), np.float32(0.99999994)])
+def test_full_marks_are_full_however_they_were_added(full: float) -> None:
+    assert full != 1
+    two = {"a": f"{HERE}:says", "b": f"{HERE}:says_too"}
+    for judges, verifier in ((two, None), (two, 1.0), (f"{HERE}:says", None), (f"{HERE}:says", 1.0)):
+        said = Judges(judges, verifier)({"says": full, "says_too": full}, "x", "answer")
+        assert (said.reward, said.passed, said.feedback) == (1.0, True, "")
+    assert Judges(f"{HERE}:says", 0.7)({"says": np.float32(0.7)}, "x", "answer").passed
+    assert not Judges(f"{HERE}:says", 0.7)({"says": 0.6999}, "x", "answer").passed
+    assert checked(Verdict(full, True, 1, 1, "")).reward == 1.0
+    assert checked(Verdict(-1e-12, False, 0, 1, "")).reward == 0.0
+
+
+@pytest.mark.parametrize("name", OWN_SCORES)
+def test_a_score_may_not_be_called_as_one_of_every_evaluation(name: str) -> None:
+    with pytest.raises(UserError, match=f"a name in scores is '{name}', not another one than per_task"):
+        checked(Verdict(0.0, False, 0, 1, "no", scores={name: 3.2}))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from resd.envs.divided import share, sides
 from resd.envs.options import choice, whole
 from resd.envs.verifiers import find
 from resd.envs.verifiers.environment import Environment, Reply, Row, Scored
-from resd.task import Split
+from resd.task import OWN_SCORES, Split
 from resd.thinking import OPEN, after_thinking
 from resd.types import Messages, Problem, UserError, Verdict
 
@@ -204,7 +204,8 @@ class Verifiers:
         several = len(scored.weighted) > 1
         rewards = {f"reward/{name}": value for name, value in scored.values.items() if name in scored.weighted}
         kept = {name: value for name, value in scored.values.items() if name in self.metrics - scored.weighted}
-        return (rewards if several else {}) | kept
+        own = {f"metric/{name}" if name in OWN_SCORES else name: value for name, value in kept.items()}
+        return (rewards if several else {}) | own
 
     def _feedback(self, scored: Scored) -> str:
         total = f"The reward is {scored.total:.3g}; {self.pass_at:g} is wanted."

@@ -3,7 +3,7 @@
 from math import isfinite
 from typing import Any
 
-from resd.task import scalar
+from resd.task import OWN_SCORES, scalar, share
 from resd.types import UserError, Verdict
 
 
@@ -13,8 +13,10 @@ def checked(given: object) -> Verdict:
         name = type(given).__name__
         article = "an" if name[0] in "aeiouAEIOU" else "a"
         raise UserError(f"returned {'None' if given is None else f'{article} {name}'}, not a Verdict")
-    reward = _number("reward", given.reward)
-    _require(0 <= reward <= 1, "reward", given.reward, "a number from 0 to 1")
+    _number("reward", given.reward)
+    reward = share(given.reward)
+    _require(reward is not None, "reward", given.reward, "a number from 0 to 1")
+    assert reward is not None
     passed = scalar(given.passed)
     _require(isinstance(passed, int) and passed in (0, 1), "passed", given.passed, "True or False")
     right, total = scalar(given.cases_passed), scalar(given.cases_total)
@@ -29,6 +31,7 @@ def checked(given: object) -> Verdict:
     scores = {}
     for name, value in given.scores.items():
         _require(isinstance(name, str), "a name in scores", name, "a text")
+        _require(name not in OWN_SCORES, "a name in scores", name, f"another one than {', '.join(OWN_SCORES)}")
         scores[readable(name)] = _number(f"scores[{name!r:.40}]", value)
     return Verdict(
         reward,
