@@ -110,11 +110,11 @@ def test_nothing_to_ask_asks_nothing() -> None:
 
 def test_tags_are_applied_in_order_and_unknown_ids_counted() -> None:
     book = playbook()
-    tags = {"7/a/0": {"err-00001": "helpful"}, "7/b/0": {"err-00009": "harmful", "err-00001": "helpful"}}
-    assert apply_tags(book, tags, step=7) == 1
-    assert [event["attempt"] for event in book.drain_events()[-2:]] == ["7/a/0", "7/b/0"]
+    twice = ("7/a/0", {"err-00001": "helpful"})  # a batch may have a problem twice
+    assert apply_tags(book, [twice, ("7/b/0", {"err-00009": "harmful", "err-00001": "harmful"}), twice], step=7) == 1
+    assert [event["attempt"] for event in book.drain_events()[-3:]] == ["7/a/0", "7/b/0", "7/a/0"]
     [entry] = book.entries
-    assert (entry.helpful, entry.harmful, entry.last_tagged) == (2, 0, 7)
+    assert (entry.helpful, entry.harmful, entry.last_tagged) == (2, 1, 7)
 
 
 def test_the_problem_is_the_last_user_message() -> None:

@@ -123,8 +123,8 @@ class Algorithm(base.Algorithm[Settings]):
         for attempt, reflection in zip(failed, self.reflector.reflect(failed, playbook), strict=True):
             attempt.reflection = reflection
         judged = self.reflector.tag(passed, playbook) if self.settings.tag_successes else {}
-        unknown = apply_tags(playbook, {a.id: a.reflection.tags for a in failed if a.reflection}, step)
-        unknown += apply_tags(playbook, {attempt: told.tags for attempt, told in judged.items()}, step)
+        unknown = apply_tags(playbook, [(a.id, a.reflection.tags) for a in failed if a.reflection], step)
+        unknown += apply_tags(playbook, [(attempt, told.tags) for attempt, told in judged.items()], step)
 
         # P <- Curate(P, r): add the lessons that are not there yet.
         curation = self.curator.curate(failed, playbook, step)

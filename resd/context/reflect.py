@@ -73,11 +73,9 @@ def count_invalid(reflections: Iterable[Reflection | None]) -> int:
     return sum(1 if reflection is None else reflection.invalid for reflection in reflections)
 
 
-def apply_tags(playbook: Playbook, judgements: Mapping[str, Mapping[str, Tag]], step: int) -> int:
-    """Applies the tags of each attempt, by its id, in order; returns how many named an unknown entry."""
-    return sum(
-        not playbook.tag(id, tag, step, attempt) for attempt, tags in judgements.items() for id, tag in tags.items()
-    )
+def apply_tags(playbook: Playbook, judgements: Iterable[tuple[str, Mapping[str, Tag]]], step: int) -> int:
+    """Applies the tags of each attempt, named by its id, in order; returns how many named an unknown entry."""
+    return sum(not playbook.tag(id, tag, step, attempt) for attempt, tags in judgements for id, tag in tags.items())
 
 
 def first_per_problem(attempts: Sequence[Attempt]) -> list[Attempt]:
