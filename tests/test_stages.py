@@ -55,7 +55,7 @@ def test_changes_in_lines(text: str, changes: list[Change] | None, invalid: int)
         ([{"type": "move", "ids": ["err-00001"], "text": "be early"}, 7, "add", None], [], 4, 0),
         (
             [{"type": "update", "ids": "err-00001", "text": "be early"}, {"type": "update", "ids": [1], "text": "new"}],
-            [], 2, 0,
+            [UPDATE], 1, 1,
         ),
         ([{"type": "delete", "ids": []}, {"type": "merge", "ids": ["err-00001"], "text": "be early"}], [], 2, 0),
     ],

@@ -145,7 +145,8 @@ class JsonFormat:
             return ChangesRead(None, 1)
         parts, invalid = valid_items(found.value["changes"], ChangePart, MAX_CHANGES)
         own = [part.change for part in parts if part.text.strip(" .") != _EXAMPLE_RULE]
-        mended = found.repaired or any("ids" not in item for item in found.value["changes"] if isinstance(item, dict))
+        listed = (isinstance(item.get("ids"), list) for item in found.value["changes"] if isinstance(item, dict))
+        mended = found.repaired or not all(listed)
         return ChangesRead(own, invalid + len(parts) - len(own), int(mended))
 
     def _spoken(self, text: str, wanted: Collection[str]) -> str:
