@@ -13,9 +13,10 @@ from resd.context.parts import MAX_ENTRY_CHARS, MAX_OPERATIONS, Change, Format, 
 from resd.types import Reflection
 
 JSON, LINES = JsonFormat(), LinesFormat()
+NAMES = st.text(st.characters(exclude_characters="{"), max_size=5)  # a brace in a key means a new object
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(codec=None)),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(NAMES, inner, max_size=4),
     max_leaves=8,
 )
 ROUGHLY_LINES = st.lists(

@@ -158,7 +158,7 @@ class JsonFormat:
         if OPEN in text or CLOSE in text:
             end, pieces = 0, []
             for found in sorted(LooseJson(text, wanted).objects, key=lambda found: found.start):
-                if found.closed and found.start >= end:
+                if found.start >= end:
                     mentioned = text[found.start : found.end].replace(OPEN, _MENTIONED[0]).replace(CLOSE, _MENTIONED[1])
                     pieces += [text[end : found.start], mentioned]
                     end = found.end
