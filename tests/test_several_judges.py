@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from resd import envs
 from resd.envs.judges import Judges, _function
-from resd.task import OWN_SCORES, ROUNDING, Task
+from resd.task import OWN_SCORES, Task, share
 from resd.types import UserError, Verdict
 from resd.verify.verdict import checked
 
@@ -126,10 +126,12 @@ def test_the_mean_is_that_of_exact_arithmetic(marks: list[tuple[float, float]]) 
     (first, weight), (second, other) = marks
     told = {"a": {"function": f"{HERE}:says", "weight": weight}, "b": {"function": f"{HERE}:says_too", "weight": other}}
     said = Judges(told, None)({"says": first, "says_too": second}, "x", "answer")
-    of = [Fraction(number) for number in (first, weight, second, other)]
-    assert said.reward == pytest.approx(float((of[0] * of[1] + of[2] * of[3]) / (of[1] + of[3])), abs=ROUNDING)
+    read = [share(first), share(second)]
+    of = [Fraction(number) for number in (read[0] or 0.0, weight, read[1] or 0.0, other)]
+    mean = share(float((of[0] * of[1] + of[2] * of[3]) / (of[1] + of[3])))
+    assert said.reward == pytest.approx(mean)
     assert 0 <= said.reward <= 1
-    assert said.passed == (min(first, second) >= 1 - ROUNDING)
+    assert said.passed == (read == [1, 1])
 
 
 @pytest.mark.parametrize("full", [0.7 + 0.2 + 0.1, 0.4 + 0.2 + 0.3 + 0.1, sum([0.1] * 10), np.float32(0.99999994)])

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from resd.context.votes import elected
 from resd.observe.speech import Speech
 from resd.settings import EvaluationSettings, SamplingSettings
+from resd.task import OWN_SCORES
 from resd.types import Attempt, Messages, Problem
 
 
@@ -96,7 +97,7 @@ def voted(attempts: Sequence[Attempt], samples: int) -> dict[str, float]:
 def scores(attempts: Sequence[Attempt]) -> dict[str, dict[str, list[float]]]:
     """By name of the score and id of the problem: one number a sample, 0 for a lost verdict."""
     further = dict.fromkeys(name for attempt in attempts if attempt.verdict for name in attempt.verdict.scores)
-    found: dict[str, dict[str, list[float]]] = {name: {} for name in ("per_task", "per_case", "reward", *further)}
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in (*OWN_SCORES, *further)}
     for attempt in attempts:
         verdict = attempt.verdict
         of: dict[str, float] = {}

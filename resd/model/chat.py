@@ -71,9 +71,9 @@ class Chat:
         and `</think>`, `<answer>` and `</answer>`), which fine-tunes flag although judges and prompts need them."""
         named = {*self.tokenizer.special_tokens_map.values()}  # <s>, </s>, <pad>, ...
         tags = {text for text in self.controls if _WORD.fullmatch(text)} - named
-        pairs = {text for text in tags if f"</{text.strip('</>')}>" in tags and f"<{text.strip('</>')}>" in tags}
+        pairs = [(text, end) for text in tags if (end := f"</{text[1:]}") in tags]
         special = {id for id, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        return special - {self.controls[text] for text in pairs}
+        return special - {self.controls[tag] for pair in pairs for tag in pair}
 
     @property
     def guidance(self) -> Guidance:

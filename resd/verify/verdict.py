@@ -13,8 +13,7 @@ def checked(given: object) -> Verdict:
         name = type(given).__name__
         article = "an" if name[0] in "aeiouAEIOU" else "a"
         raise UserError(f"returned {'None' if given is None else f'{article} {name}'}, not a Verdict")
-    _number("reward", given.reward)
-    reward = share(given.reward)
+    reward = share(_number("reward", given.reward))
     _require(reward is not None, "reward", given.reward, "a number from 0 to 1")
     assert reward is not None
     passed = scalar(given.passed)
