@@ -184,6 +184,7 @@ def test_folders_and_addresses_stay_on_the_machine(here: Path) -> None:
     for secret in ("ann", "secret", "10.0.0.7", "huggingface.co/models", "datasets:"):
         assert secret not in text
     shown = table(text, "Training")
+    assert "task.options.server" not in shown
     assert {key: shown[f"task.options.{key}"] for key in options if key != "server"} == {
         "source": ["rows.jsonl"], "verifier": ["mine.py:check"], "files": ["a.csv, b.csv"],
         "system": ["Answer yes/no, in one word."], "share": ["0.5"],
