@@ -1,5 +1,6 @@
 """The examination of a task before work starts, in a worker with a deadline as every later verdict."""
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -20,7 +21,11 @@ def examine(task: Task, problems: Sequence[Problem], timeout: float) -> str | No
 
     A model may well give an empty response. The problems are only tried for whether they can be sent to a worker.
     """
-    worker = Worker(pickled(task))
+    image = pickled(task)
+    try:
+        worker = Worker(image, dict(os.environ))
+    except OSError as error:
+        raise UserError(cannot_start(str(error), "")) from None
     try:
         answers = [_answer(problem) for problem in problems]
         try:

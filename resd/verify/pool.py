@@ -1,8 +1,10 @@
 """The pool: answers in, verdicts or the reasons of their loss out, as they finish; also what an environment says."""
 
+import os
 from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from threading import Thread
+from time import sleep
 from typing import Any
 
 import cloudpickle
@@ -15,6 +17,7 @@ from resd.verify.worker import START_SECONDS, Gone, Worker
 
 Answer = tuple[Problem, str | Sequence[Turn], bool]  # problem, response, truncated
 Said = Verdict | Messages | Lost
+PAUSE = 1.0  # seconds, for processes or memory that are not to be had just now
 TRIES = 3  # of starting a worker, and of judging an answer that no worker has begun to judge
 PRINTED = 300  # characters of what a verifier has printed
 
@@ -28,6 +31,7 @@ class Verifier:
 
     def __init__(self, task: Task, workers: int, timeout: float) -> None:
         self.image = pickled(task)
+        self.environment = dict(os.environ)
         self.follows = follows(task)
         self.timeout = timeout
         self.closed = False
@@ -127,7 +131,12 @@ class Verifier:
     def _start(self, slot: int) -> Worker:
         reason = printed = ""
         for _ in range(TRIES):
-            worker = self.workers[slot] = Worker(self.image)
+            try:
+                worker = self.workers[slot] = Worker(self.image, self.environment)
+            except OSError as error:
+                reason = str(error)
+                sleep(PAUSE)
+                continue
             if self.closed:
                 break
             try:

@@ -35,15 +35,20 @@ class Gone(Exception):
 
 
 class Worker:
-    """A process that holds a task and judges one answer at a time. `image` is the pickled task."""
+    """A process that holds a task and judges one answer at a time. `image` is the pickled task.
 
-    def __init__(self, image: bytes) -> None:
+    `environment`: that of the process, given since what a new process would inherit is read while it starts, and an
+    engine that loads in another thread sets variables. Raises OSError when no process is to be had.
+    """
+
+    def __init__(self, image: bytes, environment: dict[str, str]) -> None:
         self.channel, channel = socket.socketpair()
         self.control, control = socket.socketpair()
         with channel, control:
             fds = [channel.fileno(), control.fileno()]
             self.process = subprocess.Popen(
                 [sys.executable, *_flags(), "-c", *_START, str(os.getpid()), *map(str, fds)],
+                env=environment,
                 pass_fds=fds,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
