@@ -1,7 +1,9 @@
 """Both output formats: what is read, what is counted, and that no text at all can raise."""
 
 import json
+from collections.abc import Callable
 from time import process_time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -271,6 +273,31 @@ def add(**fields: object) -> dict[str, object]:
     return {"type": "add", "section": "heuristics", "text": "do x", **fields}
 
 
+RULES = {"rules": ["do not do x"]}
+CHANGES = {"changes": [{"type": "delete", "ids": ["err-00001"], "text": ""}]}
+ANSWERS = [
+    ("reflect", JSON.parse_reflection, REFLECTION),
+    ("tag", JSON.parse_tags, {"tags": REFLECTION["tags"]}),
+    ("curate", JSON.parse_operations, {"operations": [add()]}),
+    ("compare", JSON.parse_rules, RULES),
+    ("decide", JSON.parse_changes, CHANGES),
+]
+
+
+@pytest.mark.parametrize(("role", "parse", "answer"), ANSWERS, ids=[role for role, *_ in ANSWERS])
+def test_an_echo_after_an_answer_takes_nothing_from_it(role: Any, parse: Callable[[str], Any], answer: dict) -> None:
+    written = json.dumps(answer)
+    meant = parse(written)
+    assert parse(f"{written}\n{JSON.instructions(role)}") == meant
+    cut = parse(written[:-1])
+    assert cut.repaired == 1
+    assert parse(f"{JSON.instructions(role)}\n{written[:-1]}") == cut
+    said = "" if role == "reflect" else []
+    key = "lesson" if role == "reflect" else next(iter(answer))
+    revised = parse(f"{written} No: {json.dumps({key: said})}")  # nothing in a list is an answer, and no text is none
+    assert revised == (meant if role == "reflect" else parse(json.dumps({key: said})))
+
+
 @pytest.mark.parametrize(
     ("items", "texts", "invalid"),
     [
@@ -400,6 +427,24 @@ def test_lines_tags() -> None:
 def test_lines_operations(text: str, operations: list[tuple[str, str]], invalid: int) -> None:
     read, counted, _ = LINES.parse_operations(text)
     assert ([(operation.section, operation.text) for operation in read], counted) == (operations, invalid)
+
+
+@pytest.mark.parametrize("bullet", ["", "- ", "* ", "• ", "3. ", "12) ", "> ", "### "])
+@pytest.mark.parametrize("mark", ["", "**", "__", "*", "`"])
+def test_marks_of_lists_and_of_bold_type_are_no_part_of_a_line(bullet: str, mark: str) -> None:
+    for line in (f"lesson{mark}: mind the end", f"lesson:{mark} mind the end", f"lesson: mind the end{mark}"):
+        assert LINES.parse_reflection(f"{bullet}{mark}{line}") == Reflection("mind the end", {}, 0)
+    start = f"{bullet}{mark}"
+    assert LINES.parse_tags(f"```\n{start}helpful:{mark} err-00001\n```") == ({"err-00001": "helpful"}, 0, 0)
+    assert LINES.parse_operations(f"{start}add err{mark}: go *on") == ([Operation("add", "err", "go *on")], 0, 0)
+    assert LINES.parse_operations(f"{start}none{mark}") == ([], 0, 0)
+    assert LINES.parse_rules(f"{start}rule:{mark} go on").rules == ["go on"]
+    assert LINES.parse_changes(f"{start}delete{mark} err-00001").changes == [Change("", ("err-00001",))]
+
+
+@pytest.mark.parametrize("line", ["- a tape is no lesson", "3. Rules of thumb fail", "*x* + 1", "`x` is `None`"])
+def test_prose_keeps_its_marks(line: str) -> None:
+    assert LINES.parse_reflection(f"{line}\nlesson: go on").text == f"{line}\ngo on"
 
 
 @pytest.mark.parametrize("form", [JSON, LINES], ids=["json", "lines"])

@@ -1,7 +1,7 @@
 """One JSON object per answer, enforced while decoding where an engine can.
 
-Of several objects the last that fits is meant, so that an echo of our own example beats no answer that follows it.
-Slips are mended (`loose_json`) and counted.
+Of several objects the last that fits is meant; an echo of our own example beats no answer before or after it. Slips are
+mended (`loose_json`) and counted.
 """
 
 import re
@@ -43,6 +43,8 @@ _FIELDS = {
 }
 _EXAMPLE_ENTRY = "the lesson"
 _EXAMPLE_RULE = "the rule"
+_EXAMPLE_ID = "id of a playbook entry"
+_EXAMPLES = {*_FIELDS.values(), _EXAMPLE_ENTRY, _EXAMPLE_RULE, _EXAMPLE_ID}
 _CHANGES = f"""Answer with one JSON object and nothing else:
 {{"reason": "one or two sentences",
 "changes": [{{"type": "add, update, merge or delete", "ids": ["id of an entry"], "text": "{_EXAMPLE_RULE}"}}]}}
@@ -52,10 +54,10 @@ may be empty."""
 _JSON_INSTRUCTIONS: Mapping[Role, str] = {
     "reflect": f"""Answer with one JSON object and nothing else:
 {{{", ".join(f'"{name}": "{example}"' for name, example in _FIELDS.items())},
-"tags": [{{"id": "id of a playbook entry", "tag": "helpful, harmful or neutral"}}]}}
+"tags": [{{"id": "{_EXAMPLE_ID}", "tag": "helpful, harmful or neutral"}}]}}
 Tag only entries that mattered here; the list may be empty.""",
-    "tag": """Answer with one JSON object and nothing else:
-{"reason": "one or two sentences", "tags": [{"id": "id of a playbook entry", "tag": "helpful, harmful or neutral"}]}
+    "tag": f"""Answer with one JSON object and nothing else:
+{{"reason": "one or two sentences", "tags": [{{"id": "{_EXAMPLE_ID}", "tag": "helpful, harmful or neutral"}}]}}
 Tag only entries that mattered here; the list may be empty.""",
     "curate": f"""Answer with one JSON object and nothing else:
 {{"reason": "one or two sentences",
@@ -171,11 +173,23 @@ _MENTIONED = ("<\0think>", "</\0think>")
 
 
 def _last(objects: Sequence[Found], key: str, kind: type) -> Found | None:
-    """The last object whose `key` has the right type; of those that never closed, one with something in it."""
-    fitting = [found for found in objects if isinstance(found.value.get(key), kind)]
-    whole = [found for found in fitting if found.closed]
-    cut = [found for found in fitting if found.value[key]]
-    return next(reversed(whole or cut), None)
+    """The last object whose `key` has the right type; rather a whole one, rather one that echoes no example of ours."""
+    fitting = [
+        found for found in objects if isinstance(value := found.value.get(key), kind) and (value or found.closed)
+    ]
+    return max(reversed(fitting), key=lambda found: (not _echoes(found.value[key]), found.closed), default=None)
+
+
+def _echoes(value: Any) -> bool:
+    """Whether nothing stands in a text, or in the items of a list, but what an example has in their place."""
+    match value:
+        case str():
+            return value.strip(" .") in _EXAMPLES or not value.strip()
+        case dict():
+            return any(isinstance(text, str) and text.strip(" .") in _EXAMPLES for text in value.values())
+        case list():
+            return bool(value) and all(map(_echoes, value))
+    return False
 
 
 def _prose(found: Found) -> str:

@@ -1,4 +1,4 @@
-"""One statement per line, for a model too small for JSON."""
+"""One statement per line, for a model too small for JSON. Marks of a list or of bold type are no part of a line."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,6 +59,11 @@ _PLACEHOLDERS = {found for text in _LINES_INSTRUCTIONS.values() for found in re.
 _LESSON = re.compile(r"lesson\s*:\s*(.*)", re.IGNORECASE)
 _TAG_LINE = re.compile(rf"({'|'.join(get_args(Tag))})\s*:\s*(.*)", re.IGNORECASE)
 ItemT = TypeVar("ItemT")
+_MARKUP = re.compile(
+    r"(?:[-*+•>#]+\s+|\d{1,3}[.)]\s+)?(\*{1,2}|_{1,2}|`)?"
+    rf"(?=(?:lesson|{'|'.join(get_args(Tag))}|add|rule|update|merge|delete|none)(?![A-Za-z]))",
+    re.IGNORECASE,
+)
 _NONE = re.compile(r"none\.?", re.IGNORECASE)
 _ADD = re.compile(r"add\s+([^:]{1,40}):(.*)", re.IGNORECASE)
 _RULE = re.compile(r"rule\s*:\s*(.*)", re.IGNORECASE)
@@ -135,7 +140,7 @@ class LinesFormat:
 
     def _lines(self, text: str) -> Iterator[str]:
         lines = (line.strip() for line in strip_thinking(text, self.thinking_opened).splitlines())
-        return (line for line in lines if line)
+        return (_unmarked(line) for line in lines if line.strip("`"))
 
     def _split_tags(self, text: str) -> tuple[Tags, Sequence[str], int]:
         """Tags, the lines that are no tag lines, and the number of ids that are none."""
@@ -151,6 +156,13 @@ class LinesFormat:
             invalid += len(ids) - len(good)
             tags |= {id: _tag_named(found[1]) for id in good}
         return tags, others, invalid
+
+
+def _unmarked(line: str) -> str:
+    found = _MARKUP.match(line)
+    if not found:
+        return line
+    return line[found.end() :].replace(found[1], "", 1) if found[1] else line[found.end() :]
 
 
 def _own(text: str) -> str:
