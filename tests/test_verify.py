@@ -1,7 +1,6 @@
 """Verification in real processes: whatever a verifier does, other answers keep their verdicts and nothing is left."""
 
 import contextlib
-import itertools
 import os
 import re
 import resource
@@ -48,8 +47,7 @@ def short(said: Verdict | Lost) -> float | str:
 
 def below(pid: int) -> list[int]:
     """Living processes under one."""
-    ps = ["ps", "-eo", "pid=,ppid=,stat="]
-    done = subprocess.run(ps, capture_output=True, text=True, check=True, env=dict(os.environ))
+    done = subprocess.run(["ps", "-eo", "pid=,ppid=,stat="], capture_output=True, text=True, check=True)
     rows = [line.split() for line in done.stdout.splitlines()]
     found = [int(row[0]) for row in rows if row[1] == str(pid) and not row[2].startswith("Z")]
     return found + [each for child in found for each in below(child)]
@@ -214,55 +212,6 @@ def test_a_worker_that_is_killed_while_it_starts_costs_nothing() -> None:
         assert worker
         worker.process.kill()
         assert [short(said) for said in judge(verifier, "no", "yes")] == [0.0, 1.0]
-
-
-def test_workers_start_while_another_thread_sets_variables() -> None:
-    """As an engine does that loads meanwhile: what is inherited then would be read while it moves in memory."""
-    done = threading.Event()
-    environment = dict(os.environ)
-
-    def load() -> None:
-        for i in itertools.count():
-            if done.is_set():
-                break
-            os.environ[f"RESD_TEST_{i % 400}"] = "y" * (i % 300)
-            os.environ.pop(f"RESD_TEST_{i * 13 % 400}", None)
-
-    thread = threading.Thread(target=load)
-    thread.start()
-    try:
-        for _ in range(20):
-            Worker(b"", environment).end()
-    finally:
-        done.set()
-        thread.join()
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-
-
-def test_a_process_that_is_not_to_be_had_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    begin, refused = subprocess.Popen, 2
-
-    def scarce(*arguments: Any, **named: Any) -> Any:
-        nonlocal refused
-        if named.get("pass_fds") and refused:
-            refused -= 1
-            raise BlockingIOError(11, "Resource temporarily unavailable")
-        return begin(*arguments, **named)
-
-    monkeypatch.setattr("resd.verify.worker.subprocess.Popen", scarce)
-    monkeypatch.setattr("resd.verify.pool.PAUSE", 0.0)
-    with pool() as verifier:
-        assert short(judge(verifier, "yes")[0]) == 1.0
-    refused = 3
-    with (
-        pool() as verifier,
-        pytest.raises(UserError, match=r"judges answers cannot start: .*Resource temporarily unavailable"),
-    ):
-        judge(verifier, "yes")
-    refused = 1
-    with pytest.raises(UserError, match=r"judges answers cannot start: .*Resource temporarily unavailable"):
-        examine(Echo(), [], GENEROUS)
 
 
 def test_a_worker_that_does_not_read_is_replaced() -> None:
