@@ -1,9 +1,9 @@
 """The words of the command line, before Hydra reads them: what Hydra would say about them in its own way is said here
 in one sentence, and a text that its grammar has no place for is put into quotes.
 
-Composes and validates once, as Hydra and the run will; of a sweep every value, beside the first ones of the other
-lists. What several values do together a job says itself. Not covered: `--info`, `--hydra-help` and the like, which
-Hydra answers alone.
+One job is composed here, once. Hydra does sweeps, of which every value is tried first beside the first ones of the
+other lists (what several values do together a job says itself), and all that its own options and settings ask. Not
+covered: `--info`, `--hydra-help` and the like, which it answers alone.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import yaml
 from hydra import compose
@@ -25,6 +25,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -38,15 +39,23 @@ from resd.word import key_value
 _HYDRAS_FOLDERS = ("hydra.sweep.dir", "hydra.run.dir")  # the one kind of path that Hydra uses itself
 
 
-def prepare(config_name: str) -> None:
-    """Make the arguments of this process such as Hydra can read, or answer `--help` and end.
+class Job(NamedTuple):
+    """The settings of one job, and the words that say them."""
 
-    Raises UserError with one sentence.
+    composed: DictConfig
+    words: list[str]
+
+
+def job(config_name: str) -> Job | None:
+    """The one job that the arguments of this process make, or None where they want Hydra, which then can read them.
+
+    Answers `--help` and ends. Raises UserError with one sentence.
     """
     if {"-h", "--help"} & {*sys.argv[1:]}:
         print(help_text(sys.argv[1:], config_name))
         sys.exit(0)
-    sys.argv[1:] = readable(sys.argv[1:], config_name, validating=config_name == "config")
+    sys.argv[1:], found = _read(sys.argv[1:], config_name)
+    return found
 
 
 def help_text(arguments: Sequence[str], config_name: str) -> str:
@@ -58,14 +67,15 @@ def help_text(arguments: Sequence[str], config_name: str) -> str:
         return manual("train" if config_name == "config" else config_name, composed)
 
 
-def readable(arguments: Sequence[str], config_name: str, validating: bool = False) -> list[str]:
-    """The arguments, options first, with quotes where Hydra wants them. Raises UserError with one sentence.
+def readable(arguments: Sequence[str], config_name: str) -> list[str]:
+    """The arguments, options first, with quotes where Hydra wants them. Raises UserError with one sentence."""
+    return _read(arguments, config_name)[0]
 
-    `validating`: of a value that a run cannot have, too, which is sooner than where Hydra has composed twice more.
-    """
+
+def _read(arguments: Sequence[str], config_name: str) -> tuple[list[str], Job | None]:
     options = _options(arguments, config_name)
     if options.hydra_help or options.info or options.shell_completion or options.experimental_rerun:
-        return list(arguments)
+        return list(arguments), None
     flags = list(arguments)
     for word in options.overrides:
         flags.remove(word)
@@ -78,11 +88,11 @@ def readable(arguments: Sequence[str], config_name: str, validating: bool = Fals
                 _check_run_dirs(overrides)
         else:
             composed, note = _compose(_lines(overrides), name)
-            if validating and not options.cfg:
-                _validate_job(composed)
     if note and not options.cfg and rank() == 0:  # each job of a sweep says it
         print(note, flush=True)
-    return [_home(flag) for flag in flags] + _lines(overrides)
+    words = _lines(overrides)
+    wants_hydra = flags or composed.hydra.mode == RunMode.MULTIRUN or any("hydra" in word for word in words)
+    return [_home(flag) for flag in flags] + words, None if wants_hydra else Job(_without_hydra(composed), words)
 
 
 def composed(words: Sequence[str], config_name: str) -> DictConfig:
@@ -91,9 +101,14 @@ def composed(words: Sequence[str], config_name: str) -> DictConfig:
         found, note = _compose(_lines(_overrides(words, False, config_name)), config_name)
     if note and rank() == 0:
         print(note, flush=True)
-    with open_dict(found):
-        del found["hydra"]
-    return found
+    return _without_hydra(found)
+
+
+def _without_hydra(composed: DictConfig) -> DictConfig:
+    plain = composed.copy()
+    with open_dict(plain):
+        del plain["hydra"]
+    return plain
 
 
 def _home(flag: str) -> str:
@@ -280,11 +295,8 @@ def _validate_job(composed: DictConfig) -> None:
     with open_dict(composed):
         composed.hydra.job.id, composed.hydra.job.num = "0", 0
     HydraConfig.instance().set_config(composed)
-    plain = composed.copy()
-    with open_dict(plain):
-        del plain["hydra"]
     try:
-        validate(plain)
+        validate(_without_hydra(composed))
     finally:
         HydraConfig.instance().cfg = None
 

@@ -64,6 +64,15 @@ def main(composed: DictConfig) -> None:
     guarded(lambda: _evaluate(composed, HydraConfig.get().overrides.task))
 
 
+def begin() -> None:
+    """Do what the arguments of this process ask. Raises UserError."""
+    job = commandline.job("evaluate")
+    if job is None:
+        main()
+    else:
+        _evaluate(*job)
+
+
 def _evaluate(composed: DictConfig, words: Sequence[str] = ()) -> None:
     metrics, weighed = answer(composed, words)
     if configuration.rank() == 0:
@@ -298,5 +307,4 @@ class Program(ModuleType):
 sys.modules[__name__].__class__ = Program
 
 if __name__ == "__main__":
-    guarded(lambda: commandline.prepare("evaluate"))
-    main()
+    guarded(begin)

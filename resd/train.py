@@ -42,6 +42,15 @@ def main(composed: DictConfig) -> None:
     guarded(lambda: train(configuration.validate(_alone_in_its_directory(composed))))
 
 
+def begin() -> None:
+    """Do what the arguments of this process ask. Raises UserError."""
+    job = commandline.job("config")
+    if job is None:
+        main()
+    else:
+        train(configuration.validate(job.composed))
+
+
 _DIRECTORIES: set[str] = set()  # of the jobs that a sweep ran in this process
 
 
@@ -194,5 +203,4 @@ if __name__ == "__main__":
     if "TORCHELASTIC_RUN_ID" in os.environ:  # a rank is of no use without its torchrun, and in the way of the next
         die_with_parent(signal.SIGKILL)
     sys.path.append(str(Path(__file__).parent / "sweep"))  # where Hydra finds the torchrun launcher
-    guarded(lambda: commandline.prepare("config"))
-    main()
+    guarded(begin)

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from resd import commandline
-from resd.train import guarded, main
+from resd.train import begin, guarded
 
 
 class Done(NamedTuple):
@@ -32,8 +31,7 @@ def train(capfd: pytest.CaptureFixture[str], *words: str) -> Done:
     sys.argv = ["resd.train", *SMALL, *words]
     capfd.readouterr()
     try:
-        guarded(lambda: commandline.prepare("config"))
-        main()
+        guarded(begin)
     except SystemExit as ended:
         status = int(ended.code or 0)
     finally:

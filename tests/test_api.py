@@ -77,13 +77,12 @@ def test_a_run_is_that_of_the_command_line_and_so_is_an_evaluation(
 
 def evaluated(capfd: pytest.CaptureFixture[str], *words: str) -> str:
     """What `python -m resd.evaluate` prints, in this process."""
-    from resd.evaluate import main
+    from resd.evaluate import begin
 
     argv, handler, sys.argv = sys.argv, signal.getsignal(signal.SIGTERM), ["resd.evaluate", *words]
     capfd.readouterr()
     try:
-        commandline.prepare("evaluate")
-        main()
+        begin()
     finally:
         sys.argv = argv
         signal.signal(signal.SIGTERM, handler)

@@ -192,11 +192,25 @@ def test_a_configuration_of_ones_own() -> None:
     assert readable(words, "config") == words
 
 
-def test_a_value_is_tried_before_hydra_begins() -> None:
-    with pytest.raises(UserError, match="steps=-1: write a number"):
-        readable(["steps=-1"], "config", validating=True)
-    for others, validating in (["--cfg", "job"], True), ([], False):  # only looked at; of a plan, which needs no vLLM
-        assert readable(["steps=-1", *others], "config", validating) == [*others, "steps=-1"]
+@pytest.mark.parametrize(
+    ("words", "hydras"),
+    [
+        ([], False),
+        (["seed=3", "run_dir=a=b"], False),
+        (["seed=3", "--cfg", "job"], True),
+        (["-m", "seed=1,2", "steps=1"], True),
+        (["hydra.mode=MULTIRUN", "steps=1"], True),
+        (["run_dir=runs/${hydra:job.num}"], True),
+        (["seed=3", "--config-dir", "conf"], True),
+    ],
+)
+def test_one_job_is_composed_once(monkeypatch: pytest.MonkeyPatch, words: list[str], hydras: bool) -> None:
+    monkeypatch.setattr(sys, "argv", ["resd", *words])
+    job = commandline.job("config")
+    assert (job is None) is hydras
+    if job:
+        assert validate(job.composed).seed == (3 if words else 0)
+        assert job.words == sys.argv[1:] == [word.replace("a=b", '"a=b"') for word in words]
 
 
 @pytest.mark.parametrize("flags", [["--hydra-help"], ["--info"], ["-i", "config"], ["-sc", "install=bash"]])
@@ -252,7 +266,7 @@ def test_an_algorithm_of_ones_own_has_the_table_of_what_it_builds_upon(capsys: p
 
 def test_the_words_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["resd.train", "run_dir=a=b"])
-    commandline.prepare("config")
+    commandline.job("config")
     assert sys.argv == ["resd.train", 'run_dir="a=b"']
 
 
