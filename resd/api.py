@@ -104,6 +104,7 @@ def evaluate(
     those of the entries of a library.
 
     checkpoint: one of a run, a `model/` folder of one, or any Hugging Face folder
+    task: None is that of the run
     samples: responses to each problem
     out: a folder for the attempts and the metrics
 

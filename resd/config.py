@@ -165,16 +165,6 @@ class Config(Section):
             raise ValueError(f"model.prompts={prompts} is written for lines: write model.output_format=lines")
         if self.hardware.compile and self.model.attention != "sdpa":
             raise ValueError("hardware.compile=true needs our own forward pass: write model.attention=sdpa")
-        if self.hardware.compile and self.hardware.device == "cpu" and shutil.which("g++") is None:
-            raise ValueError("hardware.compile=true on a CPU needs g++: install it, or write hardware.compile=false")
-        for name in self.trackers:
-            if importlib.util.find_spec(name) is None:
-                wants = f"pip install {LIBRARIES[name]}, or leave it out"
-                raise ValueError(f"trackers=[{name}] needs {name}, which is not installed: {wants}")
-        if self.engine.name == "vllm" and importlib.util.find_spec("vllm") is None:
-            raise ValueError("engine=vllm needs vllm, which is not installed: write engine=transformers")
-        if self.resume not in ("auto", "never") and not Path(self.resume, "state").is_dir():
-            raise ValueError(f"resume={self.resume} is not a checkpoint: write auto, never, or RUN/checkpoints/step_N")
         return self
 
 
@@ -186,10 +176,15 @@ def checked(kind: type[SectionT], values: Any) -> SectionT:
         raise UserError(complaints(error)) from None
 
 
-def validate(composed: DictConfig) -> Config:
-    """Resolve and check what Hydra composed. Raises UserError with one sentence."""
+def validate(composed: DictConfig, here: bool = True) -> Config:
+    """Resolve and check what Hydra composed, and unless it is to be made elsewhere, whether this machine has what it
+    needs. Raises UserError with one sentence.
+    """
     try:
-        return checked(Config, OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
+        config = checked(Config, OmegaConf.to_container(composed, resolve=True, throw_on_missing=True))
+        if here:
+            _check_machine(config)
+        return config
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} has no value: set it") from None
     except InterpolationToMissingValueError as error:
@@ -199,6 +194,19 @@ def validate(composed: DictConfig) -> Config:
         raise UserError(f"{error.full_key} takes its value from {source}, which is not there: set either") from None
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from None
+
+
+def _check_machine(config: Config) -> None:
+    if config.hardware.compile and config.hardware.device == "cpu" and shutil.which("g++") is None:
+        raise UserError("hardware.compile=true on a CPU needs g++: install it, or write hardware.compile=false")
+    for name in config.trackers:
+        if importlib.util.find_spec(name) is None:
+            wants = f"pip install {LIBRARIES[name]}, or leave it out"
+            raise UserError(f"trackers=[{name}] needs {name}, which is not installed: {wants}")
+    if config.engine.name == "vllm" and importlib.util.find_spec("vllm") is None:
+        raise UserError("engine=vllm needs vllm, which is not installed: write engine=transformers")
+    if config.resume not in ("auto", "never") and not Path(config.resume, "state").is_dir():
+        raise UserError(f"resume={config.resume} is not a checkpoint: write auto, never, or RUN/checkpoints/step_N")
 
 
 def laboratory(config: Config) -> str | None:
@@ -218,10 +226,10 @@ def dump(config: Config) -> str:
 
 
 def read(path: Path) -> Config:
-    """The configuration of an earlier run; settings that are younger than it are as shipped."""
+    """The configuration of an earlier run, maybe of another machine; settings that are younger are as shipped."""
     if not path.is_file():
         raise UserError(f"{path} does not exist: give the directory of a run")
-    return validate(OmegaConf.create(completed(_written(path))))
+    return validate(OmegaConf.create(completed(_written(path))), here=False)
 
 
 def _written(path: Path) -> dict[str, Any]:

@@ -3,8 +3,9 @@
     python -m resd.evaluate checkpoint=RUN/checkpoints/step_000040 task=manufactoria samples=4
 
 `checkpoint` is one of a run (or its `best`), a `model/` folder of one, wherever it was moved or copied to, or any
-Hugging Face folder. What the run told its model (`model` and `rollout`) is what the model is told here, but for the
-settings that this command itself names (`rollout.max_response=2048`). A word that would do nothing is refused or named.
+Hugging Face folder. What the run told its model (`model` and `rollout`), how its evaluations sampled, and its task are
+those of the evaluation, but for the settings that this command itself names (`rollout.max_response=2048`) and another
+task. A word that would do nothing is refused or named.
 `library=RUN/playbook.jsonl` tells it rules besides (`resd.context.library`), `worth=32` measures what each of them is
 worth (`resd.measure.ablation`).
 `resd.evaluate(…)`, a call of this module, is `resd.api.evaluate`.
@@ -56,6 +57,7 @@ READ = (
     *("rollout.max_prompt", "rollout.max_response", "rollout.max_turns"),
     *("evaluation.temperature", "evaluation.top_p", "evaluation.limit", "evaluation.vote"),
 )
+TAKEN = ("model", "rollout", "evaluation", "task")  # from the run of a checkpoint
 Telling = Callable[..., Callable[[Problem], Messages]]  # of a task's own way to ask, and the prompts of a model
 
 
@@ -137,10 +139,12 @@ def settings_of(composed: DictConfig, words: Sequence[str] = ()) -> tuple[Config
     trained = trained_settings(folder)
     if trained:
         passed_over = take_over(composed, trained, said)
-        chosen = [f"{key}={value}" for key, value in map(key_value, words) if key in ("model", "preset")]
-        if chosen and passed_over and configuration.rank() == 0:
+        if passed_over and configuration.rank() == 0:
+            by_task = {key.startswith("task.") for key in passed_over}
+            choices = {key: word for word in words if (key := key_value(word)[0]) in ("task", "model", "preset")}
+            chosen = [word.lstrip("+") for key, word in choices.items() if (key == "task") in by_task]
             print(
-                f"as the run of {checkpoint} told its model, not as {' '.join(chosen)} has it: "
+                f"as in the run of {checkpoint}, not as {' '.join(chosen)} has it: "
                 f"{', '.join(passed_over)}; write KEY=VALUE for what shall be otherwise",
                 file=sys.stderr,
             )
@@ -181,18 +185,27 @@ def refuse(said: Sequence[str]) -> None:
 
 
 def take_over(composed: DictConfig, trained: Mapping[str, Any], said: Sequence[str]) -> list[str]:
-    """Take what a run told its model, but for settings that this command names; which others are different then."""
+    """Take what a run asked its model, and how, but for settings that this command names; which of those that its
+    choices of a task, a model or a preset would set are different then.
+    """
+    own = {key: OmegaConf.select(composed, key) for key in said if key.startswith(tuple(f"{each}." for each in TAKEN))}
+    taken = {section: trained[section] for section in TAKEN}
+    taken["evaluation"] = {key: trained["evaluation"][key] for key in ("temperature", "top_p")}
+    if not {"task", "task.name"} & {*said}:
+        composed.task = {}
+    elif composed.task.name != trained["task"]["name"]:
+        del taken["task"]
 
-    def now() -> dict[str, Any]:
-        return flat({section: OmegaConf.to_container(composed[section]) for section in ("model", "rollout")})
-
-    before = now()
-    own = {key: OmegaConf.select(composed, key) for key in said if key.startswith(("model.", "rollout."))}
-    for section in ("model", "rollout"):
-        composed[section] = OmegaConf.merge(composed[section], trained[section])
-    for key, value in own.items():
-        OmegaConf.update(composed, key, value)
-    return [key for key, value in now().items() if before.get(key) != value and key != "model.path"]
+    changed: list[str] = []
+    for section, values in taken.items():  # the task comes last, for how it asks follows from the model
+        before = flat({section: OmegaConf.to_container(composed[section], resolve=True)})
+        composed[section] = OmegaConf.merge(composed[section], values)
+        for key in own:
+            if key.startswith(f"{section}."):
+                OmegaConf.update(composed, key, own[key])
+        now = flat({section: OmegaConf.to_container(composed[section], resolve=True)})
+        changed += [key for key, value in now.items() if before.get(key) != value and key != "model.path"]
+    return [key for key in changed if {*said} & ({"task"} if key.startswith("task.") else {"model", "preset"})]
 
 
 def unread(said: Sequence[str]) -> list[str]:
@@ -208,7 +221,7 @@ def trained_settings(folder: Path) -> Any:
         if file.is_file():
             try:
                 found = yaml.safe_load(file.read_text("utf-8"))
-                if isinstance(found["model"], dict) and isinstance(found["rollout"], dict):
+                if all(isinstance(found[section], dict) for section in TAKEN):
                     return found
             except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError):
                 pass

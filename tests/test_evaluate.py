@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -85,6 +86,36 @@ def test_a_choice_that_a_run_s_settings_pass_over_is_told(run_dir: Path, capsys:
     assert "rollout.max_prompt" in said
     assert not {"model.path", "model.prompts", "rollout.max_response"} & {*said.replace(";", ",").split(", ")}
     assert (found.model.max_prompt, found.model.prompts) == (told["model"]["max_prompt"], "full")
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "says"),
+    [
+        ([], {"family": "regex"}, ""),
+        (["task=manufactoria"], {"family": "regex"}, "not as task=manufactoria has it: task.options.family; write"),
+        (["task=manufactoria", "task.options.family=has"], {"family": "has"}, ""),
+        (["task.options.family=has"], {"family": "has"}, ""),
+        (["task=house_style"], {"family": None}, ""),
+    ],
+    ids=["none", "same", "same with another option", "another option", "another"],
+)
+def test_a_run_s_task_and_sampling_are_those_of_its_evaluation(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], words: list[str], options: dict[str, Any], says: str
+) -> None:
+    file = run_dir / "best/model/resd.yaml"
+    told = yaml.safe_load(file.read_text())
+    told["task"] = {"name": "manufactoria", "options": {"family": "regex"}}
+    told["evaluation"] |= {"temperature": 0.0, "top_p": 0.5, "limit": 1}
+    file.write_text(yaml.safe_dump(told))
+    (run_dir / "best/manifest.json").unlink()
+    own = [f"checkpoint='{run_dir / 'best'}'", *words]
+    found = asked(*own)
+    assert {name: found.task.options.get(name) for name in options} == options
+    assert (found.evaluation.temperature, found.evaluation.top_p, found.evaluation.limit) == (0.0, 0.5, None)
+    said = capsys.readouterr().err
+    assert says in said
+    assert said.count("\n") == bool(says)
+    assert asked(*own, "evaluation.temperature=0.9").evaluation.temperature == 0.9
 
 
 def test_an_evaluation_says_if_it_does_not(tiny_model: Path, capsys: pytest.CaptureFixture[str]) -> None:

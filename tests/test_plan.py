@@ -1,6 +1,8 @@
 """The estimate of memory against published sizes and real tensors, and the sentences it ends in."""
 
 import json
+import shutil
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import tiny
 import torch
+import yaml
 from hydra import compose, initialize_config_dir
 from safetensors.torch import save_file
 from test_learner import make, samples
@@ -387,3 +390,47 @@ def test_the_program_prints_a_table_and_json(capsys: pytest.CaptureFixture[str])
     assert all(p["fits"] and p["step_s"] > 0 for p in plans)
     assert script.main(["--model", "qwen3_4b_thinking", "--check", "nowhere"]) == 2
     assert "not a run directory" in capsys.readouterr().err
+
+
+def told(run_dir: Path, *words: str) -> None:
+    """The run was told so, on a machine that has more than this one."""
+    file = run_dir / "config.yaml"
+    other = script.load(words).model_dump(mode="json")
+    changes = {key: other[key] for key in ("engine", "algorithm")}
+    changes |= {"trackers": ["wandb", "mlflow"], "resume": "/gone/checkpoints/step_000001"}
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes))
+
+
+@pytest.mark.parametrize("words", [[], ["engine=vllm"], ["algorithm=reflect_retry_reward"]], ids="".join)
+def test_a_run_is_compared_with_what_was_foreseen(
+    run_dir: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    told(run_dir, *words)
+    for file in (run_dir / "attempts").iterdir():
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        retries = [line | {"id": f"{line['id']}/retry", "parent": line["id"], "reflection": None} for line in lines]
+        file.write_text("".join(json.dumps(line) + "\n" for line in [*lines, *retries]))
+    command = ["--check", str(run_dir), "--processes", "1", "--machine", "cpu", "--json"]
+    assert script.main(command) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    rows = [row for row in metrics(run_dir) if row["kind"] == "train"]
+    assert found["measured_s"]["rollout"] == statistics.median(row["time/rollout"] for row in rows)
+    assert min(found["foreseen_s"][phase] for phase in ("rollout", "reflect", "update")) > 0
+    assert ("retry" in found["foreseen_s"]) == ("algorithm=reflect_retry_reward" in words)
+
+
+def test_what_a_run_does_not_tell_is_not_compared(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{key: value for key, value in row.items() if "memory" not in key} for row in metrics(run_dir)]
+    (run_dir / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert script.main(["--check", str(run_dir)]) == 0
+    assert "GB foreseen, not measured" in capsys.readouterr().out
+    shutil.rmtree(run_dir / "attempts")
+    assert script.main(["--check", str(run_dir)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {run_dir} has no attempts/, which say how long its texts were: restore the folder\n"
+    )
+
+
+def test_processes_that_the_engine_cannot_share_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main(["--processes", "2", *VLLM]) == 2
+    assert "engine.tensor_parallel=4 does not divide the 2 processes" in capsys.readouterr().err

@@ -149,6 +149,20 @@ def test_a_run_without_evaluations_claims_nothing(here: Path, pushed: Pushed) ->
     assert "best of" not in text
 
 
+def test_evaluations_that_were_asked_otherwise_are_named(here: Path) -> None:
+    rows = [json.loads(line) for line in (here / "metrics.jsonl").read_text().splitlines()]
+    texts = [json.dumps(row).replace("@2", "@4") if row["step"] == 2 else json.dumps(row) for row in rows]
+    (here / "metrics.jsonl").write_text("".join(text + "\n" for text in texts))
+    record = read_run(here)
+    text = card(record, record.config, 2)
+    numbers = table(text, "Evaluation")
+    assert numbers["metric"][0] == "update 0 (before; asked otherwise)"
+    assert numbers["per_task/mean@4"] == ["–", "–", "30.00"]
+    assert numbers["per_task/mean@2"][:2] == ["10.00", "20.00"]
+    assert "3 problem(s), 4 answer(s) to each" in text
+    assert "3 problem(s), 2 answer(s) to each" in card(record, record.config, 1)
+
+
 def test_a_second_task_an_adapter_and_the_laboratory_are_told(here: Path) -> None:
     second = [{"step": n, "kind": "forgetting", "forgetting/per_task/mean@2": 0.5 - n / 10} for n in (0, 1)]
     with (here / "metrics.jsonl").open("a") as file:

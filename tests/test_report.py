@@ -15,16 +15,17 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
-from reported import HOSTILE, attempt, parse, report, write_run
+from reported import HOSTILE, attempt, parse, report, write_answers, write_run
 from torch.distributed.device_mesh import DeviceMesh
 
 from resd.config import CONF, validate
+from resd.context.playbook import Playbook
 from resd.report.__main__ import main
 from resd.report.embed import spread
 from resd.report.groups import checkpoints, estimate, group_runs
 from resd.report.html import histogram, notes, percent
 from resd.report.ranking import METRICS
-from resd.report.read import read_run, read_runs
+from resd.report.read import RunRecord, read_run, read_runs
 from resd.report.samples import write_attempts
 from resd.report.trace import choose_problems, difference, shorten, traces
 from resd.train import train
@@ -335,3 +336,103 @@ def test_markdown_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert ["method", "3", "last", "2", *(f"{20 + i:.1f} ± {half:.1f}" for i in range(4))] in lines
     assert lines[-1][:3] == ["method", "1", "2"]
     assert lines[-1][-1] == f"20.0 ± {half:.1f}"
+
+
+def test_signs_of_markdown_in_a_name_stay_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a|b `c` <d> \\e\nf"
+    run = write_run(tmp_path / "a", [0.0, 0.1], algorithm={"name": name})
+    assert main([str(run), "--out", str(tmp_path / "report.html"), "--markdown"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines()[1:] if line]
+    assert {len(re.split(r"(?<!\\)\|", line)) for line in lines} == {10, 7}
+    assert sum(line.startswith(r"| a\|b \`c\` \<d> \\e f | ") for line in lines) == 5
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "config.yaml", "playbook.jsonl"])
+def test_a_file_of_a_run_that_cannot_be_read_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = write_run(tmp_path / "a", [0.0, 0.1])
+    (run / name).unlink()
+    (run / name).symlink_to("/proc/self/mem")  # whose first page cannot be read
+    assert main([str(run), "--out", str(tmp_path / "report.html")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {run / name} cannot be read (Input/output error): ")
+    assert "--out" not in said
+
+
+@pytest.mark.parametrize(
+    ("patience", "says"),
+    [
+        (None, "method: unfinished, its runs have made 3 of 20 updates."),
+        (3, "method: unfinished, its runs have made 3 of 20 updates."),
+        (2, "method: its runs have made 3 of 20 updates, and ended without a new best (evaluation.patience=2)."),
+    ],
+)
+def test_a_run_that_patience_ended_is_not_unfinished(tmp_path: Path, patience: int | None, says: str) -> None:
+    run = write_run(tmp_path / "a", [0.0, 0.5, 0.2, 0.3], steps=20, evaluation={"patience": patience})
+    assert notes(group_runs(read_runs([run]))) == [says]
+
+
+def asked_otherwise(run: Path, step: int, problems: int, samples: int = 4) -> None:
+    """From this update on, the test problems were more, and so many samples were drawn."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["kind"] == "eval":
+            row["eval/asked/problems"] = problems if row["step"] >= step else 2
+    lines = (json.dumps(row).replace("@4", f"@{samples if row['step'] >= step else 4}") + "\n" for row in rows)
+    (run / "metrics.jsonl").write_text("".join(lines))
+
+
+@pytest.mark.parametrize(("problems", "samples"), [(9, 4), (2, 8)])
+def test_only_evaluations_that_were_asked_alike_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], problems: int, samples: int
+) -> None:
+    run = write_run(tmp_path / "a", [0.0, 0.9, 0.2, 0.1])
+    asked_otherwise(run, 2, problems, samples)
+    (group,) = group_runs(read_runs([run]))
+    assert [(found.name, found.steps, found.alike) for found in checkpoints(group)] == [
+        ("base", [0], False),
+        ("best", [2], True),
+        ("last", [3], True),
+    ]
+    assert [found.scores[0].mean for found in checkpoints(group) if found.scores[0]] == [0.0, 0.2, 0.1]
+    (note,) = notes([group])
+    assert "its evaluations after updates 0, 1 were asked otherwise than the last one" in note
+    assert main([str(run), "--out", str(tmp_path / "report.html"), "--markdown"]) == 0
+    assert "| method | 1 | base, asked otherwise | 0 | 0.0 |" in capsys.readouterr().out
+    names = [row[-7] for row in parse(tmp_path / "report.html")["tables"][0] if len(row) >= 7]
+    assert names[-3:] == ["base, asked otherwise", "best", "last"]
+
+
+def test_the_answers_of_an_evaluation_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = write_run(tmp_path / "a", [0.0, 0.1])
+    for step in (0, 1):
+        write_answers(run, step, {"p": [True, False], "q": [None]})
+    read: list[int] = []
+    kept = RunRecord.kept
+
+    def counted(record: RunRecord, folder: str, step: int) -> list[dict[str, Any]]:
+        read.extend([step] if folder == "evaluations" else [])
+        return kept(record, folder, step)
+
+    monkeypatch.setattr(RunRecord, "kept", counted)
+    tests = report(tmp_path, run)["data"]["runs"][0]["tests"]
+    assert sorted(read) == tests["steps"] == [0, 1]
+    assert tests["cells"] == {"p": [[1, 2], [1, 2]], "q": [[0, 0], [0, 0]]}
+
+
+def test_the_playbook_of_a_branch_has_what_it_began_with(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", [0.0, 0.1])
+    playbook = Playbook()
+    playbook.add("strategies", "mind the end", 1)
+    playbook.add("strategies", "gone", 1)
+    playbook.tag("str-00001", "helpful", 2)
+    events = [playbook.beginning(2)]
+    playbook.drain_events()
+    playbook.tag("str-00001", "harmful", 3)
+    playbook.remove("str-00002", "stale", 3)
+    events += playbook.drain_events()
+    (run / "playbook.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    kept, gone = read_run(run).playbook
+    assert (kept["born"], kept["tags"], gone["removed"]) == (1, [(2, "helpful", None), (3, "harmful", None)], 3)
+    assert Playbook.replay(events).state_dict() == playbook.state_dict()

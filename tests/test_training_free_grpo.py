@@ -372,3 +372,21 @@ def test_a_library_that_drifts_ends_the_run(chat: Chat, tmp_path: Path) -> None:
     for _ in said:
         again.update("one")
     assert "max_drift=0.4" in again.observation.stop
+
+
+def test_the_log_of_a_branch_begins_with_what_led_to_it(chat: Chat, tmp_path: Path) -> None:
+    for name in ("first", "branch"):
+        (tmp_path / name).mkdir()
+    first = world(tmp_path / "first", chat)
+    first.update("one")
+    state = json.loads(json.dumps(first.algorithm.state()))
+    branch = world(tmp_path / "branch", chat, {"decide": "add: be wrong never"})
+    branch.run.journal.step = first.run.journal.step
+    for _ in range(2):  # killed before an update, it begins again
+        branch.algorithm.restore(state)
+    branch.update("one")
+    file = tmp_path / "branch/playbook.jsonl"
+    assert [entry.text for entry in read(file).entries] == branch.rules
+    assert len(branch.events("start")) == 1
+    first.algorithm.restore(state)
+    assert first.events("start") == []

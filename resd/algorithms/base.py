@@ -1,9 +1,11 @@
 """What the training loop asks of an algorithm: observe problems, then learn from the samples that this gives."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from resd.context.playbook import Playbook
 from resd.settings import AlgorithmSettings
 from resd.types import Messages, Observation, Problem
 
@@ -49,3 +51,21 @@ class Algorithm(Generic[SettingsT]):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `state`."""
+
+    def write_playbook(self, playbook: Playbook) -> list[dict[str, Any]]:
+        """Write down what has changed since the last call, and the playbook as it is now; returns the changes."""
+        events = playbook.drain_events()
+        self._log(*events)
+        self.run.write_file("playbook.md", playbook.to_markdown())
+        return events
+
+    def restore_playbook(self, playbook: Playbook, state: Mapping[str, Any]) -> None:
+        """Where the run has no log of what led to this state, as a branch of another run, it begins with the state."""
+        playbook.load_state_dict(state)
+        beginning = playbook.beginning(self.run.step)
+        file = self.run.directory and self.run.directory / "playbook.jsonl"
+        if beginning and file and not (file.is_file() and file.stat().st_size):
+            self._log(beginning)
+
+    def _log(self, *events: Mapping[str, Any]) -> None:
+        self.run.write_file("playbook.jsonl", "".join(json.dumps(event) + "\n" for event in events), append=True)

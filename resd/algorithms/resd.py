@@ -8,7 +8,6 @@ are merged; an entry is not "unused" in the update that created it. Differs from
 moves, is saved, and works with every other part (see docs/design.md).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -151,7 +150,7 @@ class Algorithm(base.Algorithm[Settings]):
         count("curate/duplicates", curation.duplicates)
         count("playbook/added", len(curation.added))
         count("playbook/removed", size + len(curation.added) - len(playbook))
-        self._write_playbook()
+        self.write_playbook(self.playbook)
         kinds = tally(playbook.entries)
         metrics = {
             "playbook/size": len(playbook),
@@ -196,16 +195,11 @@ class Algorithm(base.Algorithm[Settings]):
         for entry_id, reason in removals:
             self.playbook.remove(entry_id, reason, self.run.step)
 
-    def _write_playbook(self) -> None:
-        events = "".join(json.dumps(event) + "\n" for event in self.playbook.drain_events())
-        self.run.write_file("playbook.jsonl", events, append=True)
-        self.run.write_file("playbook.md", self.playbook.to_markdown())
-
     def state(self) -> dict[str, Any]:
         return {"playbook": self.playbook.state_dict(), "solutions": self.solutions.state_dict(), "part": self.part}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.playbook.load_state_dict(state["playbook"])
+        self.restore_playbook(self.playbook, state["playbook"])
         self.solutions.load_state_dict(state["solutions"])
         self.part = state.get("part", "")
 

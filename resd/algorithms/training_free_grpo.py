@@ -13,7 +13,6 @@ rules that end a run (`resd.context.stopping`); the right answer is not shown to
 said.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
@@ -158,7 +157,7 @@ class Algorithm(base.Algorithm[Settings]):
             count(f"library/refused_{reason}", revision.refused[reason])
         count("playbook/added", len(revision.added))
         count("playbook/removed", len(revision.removed))
-        self._write()
+        self.events += self.write_playbook(self.library)
         age, moved = half_life(self.events), drift(self.events, self.run.step)
         metrics = {
             "playbook/size": len(self.library),
@@ -238,12 +237,6 @@ class Algorithm(base.Algorithm[Settings]):
             return f"more than algorithm.max_drift={settings.max_drift} of an earlier library is gone, {IN_A_ROW} times"
         return ""
 
-    def _write(self) -> None:
-        fresh = self.library.drain_events()
-        self.events += fresh
-        self.run.write_file("playbook.jsonl", "".join(json.dumps(event) + "\n" for event in fresh), append=True)
-        self.run.write_file("playbook.md", self.library.to_markdown())
-
     def state(self) -> dict[str, Any]:
         return {
             "playbook": self.library.state_dict(),
@@ -253,7 +246,7 @@ class Algorithm(base.Algorithm[Settings]):
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        self.library.load_state_dict(state["playbook"])
+        self.restore_playbook(self.library, state["playbook"])
         self.events = list(state["events"])
         self.history = {**self.history, **state.get("history", {})}  # younger than some checkpoints
         self.known = dict(state.get("known", {}))

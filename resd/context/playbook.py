@@ -186,6 +186,11 @@ class Playbook:
             lines += [f"{_with_counters(e)} _(step {e.created}, last tagged {e.last_tagged})_" for e in entries]
         return "\n".join(lines) + "\n"
 
+    def beginning(self, step: int) -> dict[str, Any] | None:
+        """The event with which the log of a run begins that goes on from here, after update `step`, without the log of
+        what led here; None if nothing did."""
+        return {"event": "start", "step": step, "state": self.state_dict()} if self._next > 1 else None
+
     def drain_events(self) -> list[dict[str, Any]]:
         """The events since the last call, oldest first."""
         events, self.events = self.events, []
@@ -215,6 +220,10 @@ class Playbook:
 
     def _repeat(self, event: Mapping[str, Any]) -> bool:
         """Makes one change; False, or an error of Python's, if the event does not describe one that was possible."""
+        if event["event"] == "start":
+            fresh = self._next == 1 and not self.events
+            self.load_state_dict(event["state"])
+            return fresh
         id, step = event["id"], event["step"]
         if type(step) is not int or not isinstance(id, str):
             return False

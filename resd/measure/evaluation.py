@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 from resd.context.votes import elected
 from resd.observe.speech import Speech
+from resd.report.ranking import ASKED
 from resd.settings import EvaluationSettings, SamplingSettings
 from resd.task import OWN_SCORES
 from resd.types import Attempt, Messages, Problem
@@ -38,7 +39,8 @@ def evaluate(
         metrics |= voted(attempts, settings.samples)
     for part, own in by_part(attempts).items():
         metrics |= summarise(own, settings.samples, f"part/{part}")
-    return metrics, attempts
+    asked = (len(attempts) // settings.samples, sampling.temperature, sampling.top_p, sampling.max_response)
+    return metrics | dict(zip(ASKED, asked, strict=True)), attempts
 
 
 def limited(problems: Sequence[Problem], limit: int | None) -> list[Problem]:

@@ -21,16 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
-from pydantic import TypeAdapter
 
-from resd import algorithms
+from resd import algorithms, files
 from resd import config as configuration
 from resd.arguments import Parser, several
 from resd.commandline import readable
 from resd.config import Config
 from resd.plan import GB, SIZE, Room, Shape, check, estimate, longest_prompt
 from resd.report.read import RunRecord, read_run
-from resd.settings import Asked, EngineSettings, VllmSettings
+from resd.settings import Asked, VllmSettings
 from resd.types import UserError
 
 QWEN3 = {"model_type": "qwen3", "vocab_size": 151936, "head_dim": 128}
@@ -96,7 +95,8 @@ def seconds(shape: Shape, config: Config, ranks: int, lengths: Lengths, machine:
     """Seconds of each phase of an update."""
     algorithm, batch, of = config.algorithm, config.batch_size, lengths.shares
     tensor_parallel = config.engine.tensor_parallel if isinstance(config.engine, VllmSettings) else 1
-    size, engines = SIZE[config.engine.dtype], ranks // tensor_parallel
+    size = SIZE[config.engine.dtype]
+    engines = config.engine.replicas(ranks) if isinstance(config.engine, VllmSettings) else ranks
 
     def decode(requests: float, prompt: float, mean: float, longest: float) -> float:
         if not requests:
@@ -148,13 +148,10 @@ def seconds(shape: Shape, config: Config, ranks: int, lengths: Lengths, machine:
 
 
 def load(overrides: Sequence[str]) -> Config:
-    """The settings; vllm need not be installed to plan with it. Raises UserError."""
+    """The settings; this machine need not have what a run of them wants. Raises UserError."""
     words = readable(overrides, "config")
     with initialize_config_dir(str(configuration.CONF), version_base="1.3"):
-        composed = compose("config", words)
-        plain = compose("config", [word for word in words if not word.startswith("engine")])
-    engine: Any = TypeAdapter(EngineSettings).validate_python(dict(composed.engine))
-    return configuration.validate(plain).model_copy(update={"engine": engine})
+        return configuration.validate(compose("config", words), here=False)
 
 
 def teacher_of(config: Config) -> Shape | None:
@@ -198,47 +195,52 @@ def plan(config: Config, ranks: int, lengths: Lengths, machine: Machine, host_gb
     }
 
 
-def measured(run: RunRecord, config: Config) -> Iterator[tuple[Lengths, dict[str, float]]]:
-    """Of each update: the lengths of its texts, and the seconds of its phases."""
+def measured(run: RunRecord, config: Config) -> Iterator[Lengths]:
+    """The lengths of an update's texts, of each whose attempts are there."""
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(config.model.path)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.model.path)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"model.path={config.model.path} has no tokenizer here ({files.reason(error)}): give the run a copy of it"
+        ) from None
 
     def mean(texts: Sequence[str]) -> float:
         return statistics.fmean(len(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in texts or [""])
 
-    for row in run.rows:
-        if row["kind"] == "train":
-            attempts = run.attempts(row["step"])
-            first = [a for a in attempts if not a.get("parent")]
-            reflections = [a["reflection"]["text"] for a in attempts if a["reflection"]]
-            later = [a["teacher_prompt"] or a["prompt"] for a in attempts if a["teacher_prompt"] or a.get("parent")]
-            lengths = Lengths(
-                prompt=mean([a["prompt"] for a in first]),
-                response=row["response/length"],
-                longest=max(a["tokens"] for a in attempts),
-                teacher_prompt=mean(later),
-                written=mean(reflections),
-                failed=sum(not (a["verdict"] and a["verdict"]["passed"]) for a in first) / max(1, len(first)),
-            )
-            yield lengths, {key[5:]: value for key, value in row.items() if key.startswith("time/")}
+    for attempts in map(run.attempts, run.attempt_steps):
+        first = [a for a in attempts if not a.get("parent")]
+        if not first:
+            continue
+        later = [a["teacher_prompt"] or a["prompt"] for a in attempts if a["teacher_prompt"] or a.get("parent")]
+        yield Lengths(
+            prompt=mean([a["prompt"] for a in first]),
+            response=statistics.fmean(a["tokens"] for a in first),
+            longest=max(a["tokens"] for a in attempts),
+            teacher_prompt=mean(later),
+            written=mean([a["reflection"]["text"] for a in attempts if a["reflection"]]),
+            failed=sum(not (a["verdict"] and a["verdict"]["passed"]) for a in first) / len(first),
+        )
 
 
 def compare(folder: Path, ranks: int, machine: Machine) -> dict[str, Any]:
-    """Seconds an update and peak memory of a run, foreseen and measured."""
+    """Seconds an update and peak memory of a run, foreseen and measured; None for memory that was not."""
     run, config = read_run(folder), configuration.read(folder / "config.yaml")
     shape = shape_of(config.model.path)
-    rows = [(seconds(shape, config, ranks, lengths, machine), times) for lengths, times in measured(run, config)]
-    if not rows:
+    updates = [row for row in run.rows if row["kind"] == "train"]
+    if not updates:
         raise UserError(f"{folder} holds no update yet: give a run that has made some")
-    names = list(rows[0][0])
-    peaks = [row["perf/peak_memory_gb"] for row in run.rows if "perf/peak_memory_gb" in row]
+    rows = [seconds(shape, config, ranks, lengths, machine) for lengths in measured(run, config)]
+    if not rows:
+        raise UserError(f"{folder} has no attempts/, which say how long its texts were: restore the folder")
+    peaks = [peak for row in updates if (peak := row.get("perf/peak_memory_gb")) is not None]
     guess = estimate(shape, config, ranks, int(machine.memory_gb * GB), teacher_of(config))
     return {
-        "foreseen_s": {name: statistics.median(foreseen[name] for foreseen, _ in rows) for name in names},
-        "measured_s": {name: statistics.median(times.get(name, 0.0) for _, times in rows) for name in names},
+        "foreseen_s": {name: statistics.median(foreseen[name] for foreseen in rows) for name in rows[0]},
+        "measured_s": {name: statistics.median(row.get(f"time/{name}", 0.0) for row in updates) for name in rows[0]},
         "foreseen_gb": [guess.least / GB, guess.peak / GB],
-        "measured_gb": max(peaks),
+        "measured_gb": max(peaks, default=None),
     }
 
 
@@ -286,7 +288,8 @@ def _print_plans(arguments: Sequence[str] | None) -> None:
         for name in found["foreseen_s"]:
             print(f"{name:>10}: {found['foreseen_s'][name]:8.2f} s foreseen, {found['measured_s'][name]:.2f} measured")
         least, most = found["foreseen_gb"]
-        print(f"    memory: {least:.2f} to {most:.2f} GB foreseen, {found['measured_gb']:.2f} measured")
+        peak = "not" if found["measured_gb"] is None else f"{found['measured_gb']:.2f}"
+        print(f"    memory: {least:.2f} to {most:.2f} GB foreseen, {peak} measured")
     else:
         found = {"machine": asdict(machine), "plans": []}
         for model, ranks, response in product(chosen.model.split(","), chosen.processes, chosen.response):

@@ -36,20 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    runs = [path for path in chosen.runs if not path.exists() or has_something(path)]
-    left_out = [str(path) for path in chosen.runs if path not in runs and path.is_dir()]
-    if runs and left_out:  # a job of a sweep that failed at once
-        print(f"left out, for want of a metrics.jsonl: {' '.join(left_out)}")
     try:
+        runs = [path for path in chosen.runs if has_something(path) or not path.exists()]
+        left_out = [str(path) for path in chosen.runs if path not in runs and path.is_dir()]
+        if runs and left_out:  # a job of a sweep that failed at once
+            print(f"left out, for want of a metrics.jsonl: {' '.join(left_out)}")
         if chosen.live:
             serve(Live(runs or chosen.runs, chosen.title, chosen.across))
             return 0
         size = write_report(runs or chosen.runs, chosen.out, title=chosen.title, across=chosen.across)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {chosen.out} cannot be written ({error.strerror}): choose another --out", file=sys.stderr)
         return 2
     print(f"{chosen.out}: {size / 1e6:.1f} MB; open it in a browser")
     if chosen.markdown:

@@ -12,7 +12,8 @@ from typing import Any
 
 from resd.report.groups import group_runs, plain, score_names
 from resd.report.html import LABORATORY
-from resd.report.markdown import table
+from resd.report.markdown import cell, table
+from resd.report.ranking import alike, samples
 from resd.report.read import RunRecord
 from resd.word import flat
 
@@ -56,8 +57,10 @@ def card(
     )
     name = "-".join([Path(base or path).name, algorithm, task])
     licence = _licence(Path(path))
-    evaluations, names = run.evaluations, _scores(run)
+    evaluations = run.evaluations
     there = evaluations.get(step, {})
+    columns = _columns(run, step, evaluations)
+    names = _scores(run, [there, *columns.values()])
     results = [
         EvalResult("text-generation", task, task, _short(each), there[each], dataset_split="test")
         for each in names
@@ -87,9 +90,9 @@ def card(
         steps=settings.get("steps"),
         adapter="model.lora.rank" in settings,
         playbook=(run.path / PLAYBOOK).is_file(),
-        evaluation=_table("metric", _columns(run, step, evaluations), names),
+        evaluation=_table("metric", columns, names),
         evaluated=step in evaluations,
-        asked=_asked(run, settings),
+        asked=_asked(run, step, settings),
         second=second if forgetting else None,
         forgetting=_table("metric", _columns(run, step, forgetting), kept),
         settings=_settings(settings, run.path),
@@ -132,10 +135,11 @@ def _licence(folder: Path) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _scores(run: RunRecord) -> list[str]:
-    """The scores that are shown; the best of one answer is not."""
-    names = (name.format(n=run.samples) for name in score_names(group_runs([run])))
-    return [name for name in names if not name.endswith("/best@1")] if run.samples else []
+def _scores(run: RunRecord, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The scores that are shown of these evaluations; the best of one answer is not."""
+    counts = dict.fromkeys(n for row in rows if (n := samples(row)))
+    names = (name.format(n=n) for n in counts for name in score_names(group_runs([run])))
+    return [name for name in names if not name.endswith("/best@1")]
 
 
 def _short(name: str) -> str:
@@ -143,10 +147,14 @@ def _short(name: str) -> str:
 
 
 def _columns(run: RunRecord, step: int, rows: Mapping[int, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Before training, these weights, the best and the last, as far as there are rows of them."""
+    """Before training, these weights, the best and the last, as far as there are rows of them. What was not asked like
+    these weights says so."""
     marks = {"before": 0, "these weights": step, "best": run.kept_best, "last": max(rows, default=0) or None}
     shown = sorted({mark for mark in marks.values() if mark in rows and mark is not None})
     told = {each: ", ".join(name for name, mark in marks.items() if mark == each) for each in shown}
+    told |= {
+        each: f"{told[each]}; asked otherwise" for each in shown if not alike(rows[each], rows.get(step, rows[each]))
+    }
     return {f"update {each} ({told[each]})": rows[each] for each in shown}
 
 
@@ -155,7 +163,7 @@ def _table(first: str, columns: Mapping[str, Mapping[str, Any]], names: Iterable
     lines = []
     for name in names:
         values = [row.get(name) for row in columns.values()]
-        lines.append([_short(name), *("–" if value is None else f"{100 * value:.2f}" for value in values)])
+        lines.append([cell(_short(name)), *("–" if value is None else f"{100 * value:.2f}" for value in values)])
     return table([first, *columns], lines, numbers=True) if columns else ""
 
 
@@ -166,21 +174,22 @@ def _settings(settings: Mapping[str, Any], run: Path) -> str:
             if value is not None and (key == name or key.startswith(f"{name}.")):
                 texts = [_public(each, run) for each in (value if isinstance(value, list) else [value])]
                 if None not in texts:
-                    lines.append([f"`{key}`", ", ".join(map(str, texts)).replace("|", r"\|")])
+                    lines.append([f"`{key}`", cell(", ".join(map(str, texts)))])
     return table(["setting", "value"], lines)
 
 
-def _asked(run: RunRecord, settings: Mapping[str, Any]) -> str:
+def _asked(run: RunRecord, step: int, settings: Mapping[str, Any]) -> str:
     """How many problems, how many answers, and how they were sampled."""
     steps = run.kept_steps("evaluations")
-    answers = run.kept("evaluations", steps[-1]) if steps else []
+    answers = run.kept("evaluations", step if step in steps else steps[-1]) if steps else []
     problems = len({row.get("problem") for row in answers}) if steps else settings.get("evaluation.limit")
     sampled = ", ".join(
         f"`{key}={plain(settings[key])}`"
         for key in ("evaluation.temperature", "evaluation.top_p", "rollout.max_response")
         if key in settings
     )
-    return f"{problems or 'all'} problem(s), {run.samples} answer(s) to each, {sampled}"
+    count = samples(run.evaluations.get(step, {})) or run.samples
+    return f"{problems or 'all'} problem(s), {count} answer(s) to each, {sampled}"
 
 
 def _limits(run: RunRecord, step: int, laboratory: bool, second: Any, licence: str | None) -> Iterable[str]:

@@ -3,7 +3,7 @@
 import json
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from resd.report.read import RunRecord
@@ -42,11 +42,15 @@ class Room:
 
 
 def embedded(
-    runs: Sequence[RunRecord], folder: str, lines: Lines, budget: int
+    runs: Sequence[RunRecord],
+    folder: str,
+    lines: Lines,
+    budget: int,
+    note: Callable[[int, int, dict[str, Any]], None] = lambda run, step, attempt: None,
 ) -> tuple[list[list[dict[str, Any]]], list[int]]:
     """For each run the attempts in `folder` that fit into `budget` bytes, compressed, by step, and how many there are.
 
-    Runs take turns, update by update.
+    Runs take turns, update by update; `note` is given every attempt with the run's place and the update.
     """
     kept: list[list[dict[str, Any]]] = [[] for _ in runs]
     totals = [0 for _ in runs]
@@ -58,6 +62,7 @@ def embedded(
                 continue
             for attempt in run.kept(folder, orders[i][turn]):
                 totals[i] += 1
+                note(i, orders[i][turn], attempt)
                 if room.used < budget:
                     known = len(lines.table)
                     kept[i].append(_attempt(orders[i][turn], attempt, lines))

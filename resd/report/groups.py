@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from resd.defaults import completed
-from resd.report.ranking import METRICS, best_step
+from resd.report.ranking import METRICS, alike, best_step, samples
 from resd.report.read import RunRecord
 from resd.report.rewards import REWARD, graded, judges
 from resd.word import flat
@@ -56,9 +56,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One line of the table: the base, best or last evaluation. `steps` and `interactions` have one number a run."""
+    """One line of the table: the base, best or last evaluation, and whether all were asked like their run's last one.
+    `steps` and `interactions` have one number a run.
+    """
 
     name: str
+    alike: bool
     steps: list[int]
     interactions: list[float]
     scores: list[Estimate | None]
@@ -137,7 +140,7 @@ def checkpoints(group: Group, names: Sequence[str] = METRICS) -> list[Checkpoint
         name = "base" if group.settings else "evaluation"  # what `resd.evaluate` wrote has no settings
         found.append(_checkpoint(name, untrained, [0] * len(untrained), names))
     if trained:
-        found.append(_checkpoint("best", trained, [_best(run) for run in trained], names))
+        found.append(_checkpoint("best", trained, [best(run) for run in trained], names))
         found.append(_checkpoint("last", trained, [max(run.evaluations) for run in trained], names))
     return found
 
@@ -159,17 +162,25 @@ def score_names(groups: Sequence[Group]) -> list[str]:
     ]
 
 
-def _best(run: RunRecord) -> int:
-    """The one that is kept, where the run says which."""
-    best = best_step(run.evaluations) if run.kept_best not in run.evaluations else run.kept_best
-    return max(run.evaluations) if best is None else best
+def best(run: RunRecord) -> int:
+    """The update with the best evaluation: the one that is kept, where the run says which."""
+    found = best_step(run.evaluations) if run.kept_best not in run.evaluations else run.kept_best
+    return max(run.evaluations) if found is None else found
+
+
+def otherwise(run: RunRecord) -> list[int]:
+    """Updates whose evaluation was not asked like the last one."""
+    rows = run.evaluations
+    return [step for step in sorted(rows) if not alike(rows[step], rows[max(rows)])]
 
 
 def _checkpoint(name: str, runs: Sequence[RunRecord], steps: list[int], names: Sequence[str]) -> Checkpoint:
     interactions = [r.timeline.interactions[r.timeline.steps.index(s)] for r, s in zip(runs, steps, strict=True)]
     scores: list[Estimate | None] = []
-    for metric in (each.format(n=runs[0].samples or 0) for each in names):
-        values = [run.evaluations[step].get(metric) for run, step in zip(runs, steps, strict=True)]
+    rows = [run.evaluations[step] for run, step in zip(runs, steps, strict=True)]
+    for each in names:
+        values = [row.get(each.format(n=samples(row))) for row in rows]
         known = [value for value in values if value is not None]
         scores.append(estimate(known) if len(known) == len(runs) else None)
-    return Checkpoint(name, steps, interactions, scores)
+    asked = all(step not in otherwise(run) for run, step in zip(runs, steps, strict=True))
+    return Checkpoint(name, asked, steps, interactions, scores)

@@ -14,11 +14,22 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from resd import __version__
-from resd.report.groups import Estimate, Group, checkpoints, differing, group_runs, plain, score_names
+from resd.report.groups import (
+    Estimate,
+    Group,
+    best,
+    checkpoints,
+    differing,
+    group_runs,
+    otherwise,
+    plain,
+    score_names,
+)
 from resd.report.matrix import told
 from resd.report.payload import packed, payload
 from resd.report.read import PHASES, RunRecord, read_runs
 from resd.report.worth import WIDTH, drawn, honesty, summary
+from resd.types import UserError
 
 HERE = Path(__file__).parent
 SCRIPTS = (
@@ -47,12 +58,15 @@ def write_report(
 
     About `attempts_bytes` bytes of attempts, compressed, are embedded at most, from updates spread over each run, and
     `answers_bytes` of answers to test problems; the page says what is missing. Raises UserError if a path is not a run
-    directory.
+    directory, or what the disk refuses.
     """
     groups = group_runs(read_runs(paths), across)
     text = render(groups, title=title, attempts_bytes=attempts_bytes, answers_bytes=answers_bytes)
     page = text.encode("utf-8", "replace")  # a folder may have any name
-    out.write_bytes(page)
+    try:
+        out.write_bytes(page)
+    except OSError as error:
+        raise UserError(f"{out} cannot be written ({error.strerror}): choose another --out") from None
     return len(page)
 
 
@@ -130,9 +144,19 @@ def notes(groups: Sequence[Group]) -> list[str]:
             found.append(f"{group.label}: a seed occurs more than once, so its interval is too narrow.")
         made = [max(run.timeline.steps, default=0) for run in group.runs]
         wanted = group.settings.get("steps") or max(made)
-        if min(made) < wanted:
-            counts = ", ".join(map(str, made))
-            found.append(f"{group.label}: unfinished, its runs have made {counts} of {wanted} updates.")
+        counts = f"its runs have made {', '.join(map(str, made))} of {wanted} updates"
+        patience = group.settings.get("evaluation.patience")
+        short = [run for run, count in zip(group.runs, made, strict=True) if count < wanted]
+        if any(not patience or sum(step > best(run) for step in run.evaluations) < patience for run in short):
+            found.append(f"{group.label}: unfinished, {counts}.")
+        elif short:
+            found.append(f"{group.label}: {counts}, and ended without a new best (evaluation.patience={patience}).")
+        for run in group.runs:
+            if steps := otherwise(run):
+                found.append(
+                    f"{run.named(group.label)}: its evaluations after updates {', '.join(map(str, steps))} were asked "
+                    "otherwise than the last one (other problems, samples or sampling), and do not compare with it."
+                )
     if len({(group.settings.get("evaluation.limit"), group.samples) for group in groups if group.settings}) > 1:
         found.append("The methods were not evaluated on the same number of problems and samples.")
     return found

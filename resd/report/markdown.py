@@ -4,11 +4,13 @@ the entries of a playbook are worth where that was measured.
 Methods are runs that differ only in their seed; a cell is the mean over seeds ± Student's 95 % interval, in percent.
 """
 
+import re
 from collections.abc import Sequence
 
 from resd.report.groups import Checkpoint, Estimate, Group, checkpoints, estimate, score_names
 from resd.report.matrix import shown, title
 from resd.report.ranking import METRICS
+from resd.report.ranking import samples as count
 from resd.report.read import RunRecord
 from resd.report.rewards import REWARD
 from resd.report.worth import honesty, points, summary
@@ -18,10 +20,10 @@ def scores(groups: Sequence[Group]) -> str:
     """One line a method and checkpoint: the base, the best by rank sum, the last."""
     names = score_names(groups)
     samples = next((group.samples for group in groups if group.samples), None)
-    shown = [name.format(n=samples).removeprefix("eval/") for name in names] if samples else []
+    shown = [cell(name.format(n=samples).removeprefix("eval/")) for name in names] if samples else []
     header = ["method", "seeds", "checkpoint", "interactions", *shown]
     lines = [
-        [group.label, str(len(group.runs)), found.name, _interactions(found), *map(_percent, found.scores)]
+        [cell(group.label), str(len(group.runs)), _named(found), _interactions(found), *map(_percent, found.scores)]
         for group in groups
         for found in checkpoints(group, names)
     ]
@@ -33,15 +35,15 @@ def curves(groups: Sequence[Group]) -> str:
     metrics = {"per task": METRICS[0]} | ({"reward": REWARD[0]} if REWARD[0] in score_names(groups) else {})
     lines = []
     for group in groups:
-        names = [metric.format(n=group.samples) for metric in metrics.values()]
         for step in sorted(set.intersection(*(set(run.evaluations) for run in group.runs))):
             rows = [run.evaluations[step] for run in group.runs]
-            values = [[row[name] for row in rows if row.get(name) is not None] for name in names]
+            scored = [[row.get(metric.format(n=count(row))) for row in rows] for metric in metrics.values()]
+            values = [[score for score in each if score is not None] for each in scored]
             if len(values[0]) == len(rows):
                 seconds = _mean([_at(run, step, run.timeline.seconds) for run in group.runs])
                 seen = _mean([_at(run, step, run.timeline.interactions) for run in group.runs])
                 told = [_percent(estimate(each) if len(each) == len(rows) else None) for each in values]
-                lines.append([group.label, str(step), f"{seen:,.0f}", f"{seconds:,.0f}", *told])
+                lines.append([cell(group.label), str(step), f"{seen:,.0f}", f"{seconds:,.0f}", *told])
     return table(["method", "update", "interactions", "seconds", *(f"{name}, mean@n" for name in metrics)], lines)
 
 
@@ -52,7 +54,7 @@ def worths(groups: Sequence[Group]) -> str:
         for run in group.runs:
             if run.worth is not None:
                 lines = [
-                    [f"`{e['id']}`", e["text"].replace("|", "\\|"), str(e["helpful"]), str(e["harmful"]), *points(e)]
+                    [f"`{e['id']}`", cell(e["text"]), str(e["helpful"]), str(e["harmful"]), *points(e)]
                     for e in run.worth["entries"]
                 ]
                 header = ["entry", "text", "helpful", "harmful", "worth", "95 % interval"]
@@ -67,8 +69,8 @@ def matrices(groups: Sequence[Group]) -> str:
     for group in groups:
         for run in group.runs:
             if matrix := run.matrix:
-                lines = [[title(row), str(row.step), *map(shown, row.cells)] for row in matrix.rows]
-                told.append(table([group.label, "update", *matrix.parts], lines))
+                lines = [[cell(title(row)), str(row.step), *map(shown, row.cells)] for row in matrix.rows]
+                told.append(table([cell(group.label), "update", *map(cell, matrix.parts)], lines))
     return "\n".join(told)
 
 
@@ -78,6 +80,15 @@ def _at(run: RunRecord, step: int, column: Sequence[float]) -> float:
 
 def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
+
+
+def cell(text: str) -> str:
+    """What is not ours as text of one line, whatever signs of Markdown are in it."""
+    return re.sub(r"[\\`|<*]", r"\\\g<0>", " ".join(text.split()))
+
+
+def _named(found: Checkpoint) -> str:
+    return found.name if found.alike else f"{found.name}, asked otherwise"
 
 
 def _interactions(found: Checkpoint) -> str:

@@ -17,13 +17,33 @@ from resd.report.trace import traces
 TRACES = 24
 
 
+class Grid:
+    """Of every test problem, for each evaluation, how many of its answers passed and how many were judged; null where a
+    problem was not asked."""
+
+    def __init__(self, steps: list[int]) -> None:
+        self.steps = steps
+        self.cells: dict[str, list[list[int] | None]] = {}
+
+    def note(self, step: int, answer: dict[str, Any]) -> None:
+        row = self.cells.setdefault(str(answer.get("problem")), [None] * len(self.steps))
+        place = self.steps.index(step)
+        cell = row[place] = row[place] or [0, 0]
+        verdict = answer.get("verdict")
+        cell[0] += bool(verdict and verdict.get("passed"))
+        cell[1] += verdict is not None
+
+
 def payload(groups: Sequence[Group], attempts_bytes: int, answers_bytes: int) -> dict[str, Any]:
     """Runs are numbered through the groups in order; texts of attempts are lists of numbers in `lines`."""
     runs = [(group.label, run) for group in groups for run in group.runs]
     number = {id(run): i for i, (_, run) in enumerate(runs)}
     lines = Lines()
     attempts, totals = embedded([run for _, run in runs], "attempts", lines, attempts_bytes)
-    answers, _ = embedded([run for _, run in runs], "evaluations", lines, answers_bytes)
+    grids = [Grid(run.kept_steps("evaluations")) for _, run in runs]
+    answers, _ = embedded(
+        [run for _, run in runs], "evaluations", lines, answers_bytes, lambda i, *answer: grids[i].note(*answer)
+    )
     return {
         "t95": T_95,
         "z95": Z_95,
@@ -38,7 +58,7 @@ def payload(groups: Sequence[Group], attempts_bytes: int, answers_bytes: int) ->
                 "traces": traces(run, max(1, TRACES // len(runs))),
                 "attempts": attempts[i],
                 "attempts_total": totals[i],
-                "tests": _grid(run) | {"answers": answers[i]},
+                "tests": {"steps": grids[i].steps, "cells": grids[i].cells, "answers": answers[i]},
             }
             for i, (label, run) in enumerate(runs)
         ],
@@ -60,20 +80,3 @@ def _timeline(run: RunRecord) -> dict[str, Any]:
         "seconds": [round(s, 2) for s in timeline.seconds],
         "columns": {name: [short(v, 6) for v in column] for name, column in timeline.columns.items()},
     }
-
-
-def _grid(run: RunRecord) -> dict[str, Any]:
-    """Of every test problem, for each evaluation, how many of its answers passed and how many were judged.
-
-    Null where a problem was not asked.
-    """
-    steps = run.kept_steps("evaluations")
-    cells: dict[str, list[list[int] | None]] = {}
-    for place, step in enumerate(steps):
-        for answer in run.kept("evaluations", step):
-            row = cells.setdefault(str(answer.get("problem")), [None] * len(steps))
-            cell = row[place] = row[place] or [0, 0]
-            verdict = answer.get("verdict")
-            cell[0] += bool(verdict and verdict.get("passed"))
-            cell[1] += verdict is not None
-    return {"steps": steps, "cells": cells}

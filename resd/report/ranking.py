@@ -27,6 +27,17 @@ def rank(value: float, values: Sequence[float]) -> float:
     return sum(v < value for v in values) + (1 + sum(v == value for v in values)) / 2
 
 
+# What an evaluation says of how it was asked, beside the n of mean@n; one from before it did may have been asked alike.
+ASKED = tuple(f"eval/asked/{name}" for name in ("problems", "temperature", "top_p", "max_response"))
+
+
+def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two evaluations were asked alike, so that they can be compared."""
+    return samples(one) == samples(other) and all(
+        one[key] == other[key] for key in ASKED if key in one and key in other
+    )
+
+
 def samples(evaluation: Mapping[str, Any]) -> int | None:
     """The n of mean@n; None if the four metrics are not there."""
     marks = (name.split("@")[1] for name in evaluation if name.startswith("eval/per_task/mean@"))
@@ -35,7 +46,7 @@ def samples(evaluation: Mapping[str, Any]) -> int | None:
 
 
 def beats(evaluations: Mapping[int, Mapping[str, Any]], new: int, old: int | None) -> bool:
-    """Whether step `new` has a higher rank sum than `old` among those with as many samples as `new`.
+    """Whether step `new` has a higher rank sum than `old` among those that were asked like `new`.
 
     So it has if `old` is not one of these, and has not if it cannot be ranked itself.
     """
@@ -43,7 +54,7 @@ def beats(evaluations: Mapping[int, Mapping[str, Any]], new: int, old: int | Non
     if n is None:
         return False
     names = [name.format(n=n) for name in METRICS]
-    peers = {step: values for step, values in evaluations.items() if step > 0 and samples(values) == n}
+    peers = {step: values for step, values in evaluations.items() if step > 0 and alike(values, evaluations[new])}
     graded = [name.format(n=n) for name in REWARD]
     known = all(values.keys() >= set(graded) for values in peers.values())
     if known and any(ranked({name: values[name] for name in (*names, *graded)}) for values in peers.values()):

@@ -6,6 +6,7 @@ does.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import accumulate
@@ -16,6 +17,7 @@ import yaml
 
 from resd import files
 from resd.report.matrix import Matrix
+from resd.report.ranking import samples
 from resd.types import UserError
 
 WORTH = "worth.json"
@@ -63,10 +65,8 @@ class RunRecord:
 
     @property
     def samples(self) -> int | None:
-        """The n of mean@n; None without an evaluation."""
-        names = (name for row in self.evaluations.values() for name in row)
-        found = [name.split("@")[1] for name in names if name.startswith("eval/per_task/mean@")]
-        return int(found[0]) if found else None
+        """The n of mean@n of the latest evaluation; None without one."""
+        return next(filter(None, (samples(row) for _, row in sorted(self.evaluations.items(), reverse=True))), None)
 
     @property
     def matrix(self) -> Matrix | None:
@@ -134,7 +134,9 @@ class RunRecord:
         shelf = ""
         for event in self._events:
             kind, id = event.get("event"), event.get("id")
-            if kind == "turn":
+            if kind == "start":
+                entries, shelf = _begun(event["state"]), event["state"].get("shelf", "")
+            elif kind == "turn":
                 shelf = str(id)
             elif kind == "add":
                 entry = {name: event.get(name) for name in ("id", "section", "text", "parents", "attempt")}
@@ -158,7 +160,8 @@ class RunRecord:
         if not file.is_file():
             return None
         try:
-            found = json.loads(file.read_text("utf-8"))
+            with reading(file):
+                found = json.loads(file.read_text("utf-8"))
             return dict(found) if found["sets"] and "entries" in found else None
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{file} is not what `resd evaluate worth=N` writes: restore it, or remove it") from None
@@ -166,7 +169,31 @@ class RunRecord:
 
 def has_something(path: Path) -> bool:
     """Whether a directory is that of a run, or of what the entries of a library are worth."""
-    return any((path / name).is_file() for name in ("metrics.jsonl", WORTH))
+    with reading(path):
+        return any((path / name).is_file() for name in ("metrics.jsonl", WORTH))
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what the disk refuses into a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or path} cannot be read ({error.strerror}): mend this, or leave the run out"
+        ) from None
+
+
+def _begun(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The lives so far of the entries that a branch of another run began with; who gave their tags is not known."""
+    shelves = {state.get("shelf", ""): state["entries"], **state.get("shelves", {})}
+    return {
+        entry["id"]: {name: entry.get(name) for name in ("id", "section", "text", "parents")}
+        | {"attempt": None, "shelf": shelf, "born": entry["created"], "removed": None, "reason": None}
+        | {"tags": [(entry["last_tagged"], tag, None) for tag in ("helpful", "harmful") for _ in range(entry[tag])]}
+        for shelf, entries in shelves.items()
+        for entry in entries
+    }
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunRecord]:
@@ -184,7 +211,8 @@ def read_run(path: Path) -> RunRecord:
     if not file.is_file():
         return RunRecord(path)
     try:
-        config = yaml.safe_load(file.read_text("utf-8"))
+        with reading(file):
+            config = yaml.safe_load(file.read_text("utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError):
         config = None
     if not isinstance(config, dict):
@@ -196,7 +224,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a JSONL file, none if there is no file."""
     if not path.is_file():
         return
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with reading(path), path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
                 value = json.loads(line)
