@@ -17,19 +17,25 @@ from pathlib import Path
 from typing import Any
 
 from resd.named import named
-from resd.task import Task
+from resd.task import Task, check
 from resd.types import UserError
 
 
 def load(name: str, **options: Any) -> Task:
     """The task `name`. Raises UserError, in one sentence, for an unknown name or a wrong option."""
     factory = _factory(name)
+    parameters = inspect.signature(factory).parameters
     try:
         inspect.signature(factory).bind(**options)
     except TypeError as error:
-        known = ", ".join(inspect.signature(factory).parameters)
-        raise UserError(f"task {name!r}: {error}; it takes {known}") from None
-    return factory(**options)
+        raise UserError(f"task {name!r}: {error}; it takes {', '.join(parameters)}") from None
+    for key, value in options.items():
+        wants = parameters[key].annotation if key in parameters else Any
+        if wants in (str, str | None) and isinstance(value, list | dict):
+            raise UserError(f"{key}={value!r:.80} is no text: write one, in quotes if need be")
+    task = factory(**options)
+    check(task, f"task {name!r}: {task!r:.80}")
+    return task
 
 
 def _factory(name: str) -> Any:

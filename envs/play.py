@@ -13,6 +13,7 @@ conf/task/ says. Nothing is trained, nothing is kept, and a verifier that hangs 
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,8 +22,9 @@ import yaml
 
 import resd
 from resd import envs
-from resd.task import Following, Split, Task, follows
+from resd.task import Following, Split, Task, follows, problems_of
 from resd.types import Problem, UserError, Verdict
+from resd.verdict import checked
 
 CONF = Path(resd.__file__).parent / "conf" / "task"
 _OPEN = ("${", "???")  # how values begin that only a run or its user can fill in
@@ -38,8 +40,7 @@ def main(arguments: Sequence[str], source: TextIO) -> int:
         return 0
     try:
         task, split, wanted = _setting(arguments)
-        problems = task.problems(split)
-        play(task, _choose(problems, wanted), source)
+        play(task, _choose(problems_of(task, split), wanted), source)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -59,11 +60,12 @@ def play(task: Task, problem: Problem, source: TextIO) -> None:
             return
         try:
             if follows(task):
-                verdict = task.verify(problem, converse(task, problem, answer, source))
+                verdict = checked(task.verify(problem, converse(task, problem, answer, source)))
             else:
-                verdict = task.verify(problem, answer)
-        except Exception as error:  # the same loses a sample of a training run
-            print(f"\n--- attempt {attempt} is lost: the verifier raised {type(error).__name__}: {error}")
+                verdict = checked(task.verify(problem, answer))
+        except (Exception, SystemExit) as error:  # the same loses a sample of a training run
+            raised = "" if isinstance(error, UserError) else f"the verifier raised {type(error).__name__}: "
+            print(f"\n--- attempt {attempt} is lost: {raised}{error}")
             continue
         print(f"\n--- attempt {attempt}: {_score(verdict)}")
         if verdict.feedback:
@@ -145,6 +147,9 @@ def _choose(problems: Sequence[Problem], wanted: str) -> Problem:
 
 
 if __name__ == "__main__":
+    for stream in (sys.stdin, sys.stdout):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # as a run reads and shows what is no UTF-8
     try:
         sys.exit(main(sys.argv[1:], sys.stdin))
     except KeyboardInterrupt:

@@ -1,9 +1,9 @@
 """Rows of a data set: from a file, from a folder with a file a split, or from Hugging Face.
 
-A file is known by the end of its name: `.jsonl` or `.json` (an object a line, or one array of objects), `.csv` and
-`.tsv` (with a header; every cell is a text), `.parquet`; texts may be packed (`.csv.gz`). They are UTF-8, with or
-without a byte order mark, or UTF-16 with one. The separator of a CSV file is the one of `,;|` and tab that its header
-has most of.
+A file is known by the end of its name, in capitals or not: `.jsonl` or `.json` (an object a line, or one array of
+objects), `.csv` and `.tsv` (with a header; every cell is a text), `.parquet`; texts may be packed (`.csv.gz`). They are
+UTF-8, with or without a byte order mark, or UTF-16 with one. The separator of a CSV file is the one of `,;|` and tab
+that its header has most of.
 
 Rows from files come with their place, so that a task can say which one it cannot use. Everything that goes wrong here
 is a UserError. Parquet and Hugging Face need packages of the extras `parquet` and `hub`. Not covered: spreadsheets,
@@ -19,6 +19,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,16 +47,30 @@ def check_source(source: str, *words: str) -> str:
 
 def kind(path: Path) -> str:
     """The end of its name that says what it holds; "" if none does."""
-    end = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
+    end = (path.with_suffix("") if _packed(path) else path).suffix.lower()
     return end if end in KINDS else ""
+
+
+def _packed(path: Path) -> bool:
+    return path.suffix.lower() == ".gz"
+
+
+def files(folder: Path, end: str) -> dict[str, Path]:
+    """The files of one kind by name. Raises UserError where two would be read as one."""
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        name = file.stem[: -len(end)] if _packed(file) else file.stem
+        if kind(file) == end and file.is_file() and found.setdefault(name, file) != file:
+            raise UserError(f"{folder} has both {found[name].name} and {file.name}: leave one of them out")
+    return found
 
 
 def read_file(source: str, split: Split) -> Iterator[Placed]:
     """(place, row) of the file `source`, or of its `train.jsonl`, `test.parquet`, … when `source` is a folder."""
     path = Path(source)
     if path.is_dir():
-        kept = [path / f"{split}{end}" for end in KINDS]
-        path = next((file for file in kept if file.exists()), kept[0])
+        kept = (files(path, end).get(split) for end in KINDS)
+        path = next(filter(None, kept), path / f"{split}.jsonl")
     return read(path)
 
 
@@ -84,7 +99,8 @@ def library(source: str) -> Any:
     try:
         import datasets
     except ImportError:
-        raise UserError(f"source={source} needs the package datasets: run pip install datasets") from None
+        hub = "" if source == "hf" or os.path.exists(source) else " is no file or folder here, and as a name of the hub"
+        raise UserError(f"source={source}{hub} needs the package datasets: run pip install datasets") from None
     return datasets
 
 
@@ -104,7 +120,7 @@ def _text(path: Path) -> str:
         named = f"{path} does not end in {' '.join(KINDS)}, and cannot be read as JSONL in UTF-8"
     try:
         raw = path.read_bytes()
-        if path.suffix == ".gz":
+        if _packed(path):
             raw = gzip.decompress(raw)
         return raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError as error:
@@ -191,8 +207,21 @@ def _parquet(path: Path) -> Iterator[tuple[str, Row]]:
     except ImportError:
         raise UserError(f"{path} needs the package pyarrow: run pip install pyarrow, or give JSONL or CSV") from None
     try:
-        rows = parquet.read_table(path).to_pylist()
+        table = parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as error:
         raise UserError(f"{path} must be a parquet file, but cannot be read: {str(error).splitlines()[0]}") from None
-    for number, row in enumerate(rows, 1):
-        yield f"{path}, row {number}", row
+    names = table.column_names
+    columns = [_cells(f"{path}: the column {name!r}", each) for name, each in zip(names, table.columns, strict=True)]
+    for number, cells in enumerate(zip(*columns, strict=True), 1):
+        yield f"{path}, row {number}", dict(zip(names, cells, strict=True))
+
+
+def _cells(named: str, column: Any) -> list[Any]:
+    """Python's values of a column, or texts of those that Python has none for: years above 9999, nanoseconds."""
+    try:
+        return list(column.to_pylist())
+    except Exception as error:  # each library of times and zones has an exception of its own
+        with suppress(Exception):
+            return list(column.cast("string").to_pylist())
+        said = " ".join(str(error).split())
+        raise UserError(f"{named} cannot be read ({said}): leave it out, or write it as text in UTF-8") from None

@@ -25,7 +25,7 @@ from typing import Any
 
 from resd import envs
 from resd.envs.options import whole
-from resd.task import SelfTesting, Sequential, Split, Task, follows
+from resd.task import SelfTesting, Sequential, Split, Task, follows, problems_of
 from resd.types import Messages, Problem, UserError, Verdict
 
 MOST = 1_000_000
@@ -59,11 +59,12 @@ class TaskSequence:
         return [problem for name in self.tasks for problem in self._problems(name, split)]
 
     def _problems(self, name: str, split: Split) -> list[Problem]:
-        found = self.tasks[name].problems(split)
+        try:
+            found = problems_of(self.tasks[name], split)
+        except UserError as error:
+            raise UserError(f"parts.{name}: {error}") from None
         if split == "train":
             found = found[: self.first[name]]
-        if not found:
-            raise UserError(f"parts.{name} has no problems to {split}: choose another task, or other options")
         return [replace(problem, id=f"{name}/{problem.id}", part=name) for problem in found]
 
     def prompt(self, problem: Problem) -> Messages:

@@ -56,13 +56,11 @@ def _folder(path: Path) -> dict[str, Reader]:
         return _loaded(str(path), lambda library: library.load_from_disk(str(path)))
     found: dict[str, list[Path]] = {}
     for folder in (path, path / "data"):
-        files = sorted(file for file in folder.iterdir() if file.is_file()) if folder.is_dir() else []
         for end in rows.KINDS:
             here: dict[str, list[Path]] = {}
-            for file in files:
-                told = re.fullmatch(rf"(.+?)(-\d+-of-\d+)?{re.escape(end)}(\.gz)?", file.name)
-                if told and file.name not in _SAVED:
-                    here.setdefault(told[1], []).append(file)
+            for name, file in (rows.files(folder, end) if folder.is_dir() else {}).items():
+                if file.name not in _SAVED:
+                    here.setdefault(re.sub(r"(?<=.)-\d+-of-\d+$", "", name), []).append(file)
             found = here | found
     if not found:
         raise UserError(

@@ -20,7 +20,7 @@ from typing import Any
 
 from resd.report.read import read_jsonl, read_run
 from resd.report.rewards import scores
-from resd.task import Task, scalar
+from resd.task import Task, check, scalar
 from resd.types import UserError
 from resd.word import key_value
 
@@ -145,12 +145,7 @@ def _name(task: Any) -> str:
     """What the configuration calls an object. Raises UserError if it is no task."""
     if isinstance(task, type):
         raise UserError(f"task={task.__name__} is a class: write task={task.__name__}()")
-    lacks = [name for name in ("noun", "problems", "prompt", "verify") if not hasattr(task, name)]
-    if lacks:
-        raise UserError(
-            f"task={task!r:.80} is no task (it has no {', '.join(lacks)}): write a name, resd.Task(problems, judge), "
-            "or an object as docs/tasks.md describes"
-        )
+    check(task, f"task={task!r:.80}")
     return str(getattr(task, "name", type(task).__name__))
 
 

@@ -9,6 +9,7 @@ covered: `--info`, `--hydra-help` and the like, which it answers alone.
 import argparse
 import difflib
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,7 @@ from resd.manual import manual
 from resd.types import UserError
 from resd.word import key_value
 
+_JINJA = ("{{", "{%", "{#")  # what no list and no mapping of Hydra begins with
 _HYDRAS_FOLDERS = ("hydra.sweep.dir", "hydra.run.dir")  # the one kind of path that Hydra uses itself
 
 
@@ -156,6 +158,7 @@ def _override(words: Sequence[str], place: int, multirun: bool, config_name: str
     except UnicodeEncodeError:
         raise UserError(f"{word!r} is not UTF-8: write it in UTF-8") from None
     parser = OverridesParser.create()
+    word = re.sub(r"(?<!\\)\$(?=\{\{)", r"\\$", word)  # a sign of money before Jinja, and no interpolation
     key, separator, value = word.partition("=")
     if key in _HYDRAS_FOLDERS and value.strip(QUOTES).startswith("~"):
         word = f"{key}={quoted(os.path.expanduser(value.strip(QUOTES)))}"
@@ -178,7 +181,8 @@ def _override(words: Sequence[str], place: int, multirun: bool, config_name: str
             instead = advice.instead(key.lstrip("-"), value, [], config_name)
             raise UserError(f"{word} is not an option: settings have no dashes, {instead}") from None
         raise UserError(f"{key!r} in {word!r} is not the name of a setting: write KEY=VALUE") from None
-    if value.startswith(("[", "{", *QUOTES)) or (multirun and "," in value) or "Unknown function" in reason:
+    begun = value.startswith(("[", "{", *QUOTES)) and not value.startswith(_JINJA)
+    if begun or (multirun and "," in value) or "Unknown function" in reason:
         listed = shlex.quote(f'{key}=["one text",2]')
         raise UserError(
             f"{word} cannot be read: write {shlex.quote(text)} if the value is a text, or {listed} if it is a list"

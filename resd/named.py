@@ -5,6 +5,7 @@ where Python looks, so that processes which a run starts find it too.
 """
 
 import importlib
+import os
 import sys
 from operator import attrgetter
 from pathlib import Path
@@ -22,6 +23,8 @@ def named(key: str, path: str, kind: str = "function", advice: str = "") -> Any:
     module, _, name = path.rpartition(":")
     advice = advice or f"write package.module:{kind} or file.py:{kind}"
     what = f"{key}={path!r} cannot be imported"
+    folder, words = os.getcwd(), sys.argv
+    sys.argv = [module or name]  # the run's words are not for a file that parses some at its import
     try:
         found = _module(module or name)
     except SyntaxError as error:
@@ -35,6 +38,9 @@ def named(key: str, path: str, kind: str = "function", advice: str = "") -> Any:
         remedy = "mend or install what it imports" if there and module else advice
         said = str(error) if isinstance(error, ImportError | ValueError) else f"{type(error).__name__}: {error}"
         raise UserError(f"{what} ({' '.join(said.split())}): {remedy}") from None
+    finally:
+        sys.argv = words
+        os.chdir(folder)  # relative paths of the run stay what they are
     try:
         return attrgetter(name)(found)
     except AttributeError as error:

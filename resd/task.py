@@ -10,7 +10,7 @@ registers an entry point in the group `resd.envs`; or a path
 `package.module:callable` or `file.py:callable`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
 
 from resd.types import Messages, Problem, UserError, Verdict
@@ -106,6 +106,57 @@ def proposing(task: Task, algorithm: str) -> Proposing:
             "task=countdown, or give the task what resd.task.Proposing has"
         )
     return task
+
+
+def check(task: Any, said: str) -> None:
+    """Raises UserError, which begins with how a user `said` it, unless it has what a task needs."""
+    if lacks := [name for name in ("noun", "problems", "prompt", "verify") if not hasattr(task, name)]:
+        raise UserError(
+            f"{said} is no task (it has no {', '.join(lacks)}): write a name, resd.Task(problems, judge), or an object "
+            "as docs/tasks.md describes"
+        )
+
+
+def problems_of(task: Task, split: Split) -> list[Problem]:
+    """The problems of one split, at least one, each with an id of its own and a prompt.
+
+    Raises UserError, which names the task, where there is something else: they may be a user's own.
+    """
+    given: Any = task.problems(split)
+    gave = f"{type(task).__name__}.problems({split!r}) gave"
+    if isinstance(given, (str, Mapping)) or not isinstance(given, Iterable):
+        raise UserError(f"{gave} {given!r:.40}: let it give a list of resd.types.Problem")
+    found: dict[str, Problem] = {}
+    for problem in given:
+        if not isinstance(problem, Problem):
+            raise UserError(f"{gave} {problem!r:.40} as a problem: let it give resd.types.Problem(id, statement)")
+        if not isinstance(problem.id, str) or not isinstance(problem.statement, str):
+            raise UserError(f"{gave} {problem!r:.60}: id and statement must be texts")
+        if problem.id in found:
+            raise UserError(f"{gave} two problems with the id {problem.id!r}: every problem needs its own")
+        _check_prompt(task, problem)
+        found[problem.id] = problem
+    if not found:
+        raise UserError(f"{gave} no problem: let it give one or more")
+    return list(found.values())
+
+
+def _check_prompt(task: Task, problem: Problem) -> None:
+    asked: Any = task.prompt(problem)
+    if not isinstance(asked, Sequence) or not asked or not all(map(is_message, asked)):
+        raise UserError(
+            f"{type(task).__name__}.prompt gave {asked!r:.60} for the problem {problem.id!r}: let it give a list of "
+            'messages whose role and content are texts, such as [{"role": "user", "content": …}]'
+        )
+
+
+def is_message(given: Any) -> TypeGuard[Mapping[str, str]]:
+    """Whether it is a mapping of texts to texts, role and content among them."""
+    return (
+        isinstance(given, Mapping)
+        and {"role", "content"} <= given.keys()
+        and all(isinstance(each, str) for pair in given.items() for each in pair)
+    )
 
 
 def share(given: Any) -> float | None:

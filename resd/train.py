@@ -30,7 +30,7 @@ from resd.config import Config
 from resd.folder import made_for, take_back
 from resd.process import die_with_parent
 from resd.settings import TaskSettings, VerifySettings, VllmSettings
-from resd.task import Sequential, Split, Task
+from resd.task import Sequential, Split, Task, problems_of
 from resd.types import Problem, UserError
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def load_task(settings: TaskSettings, *splits: Split, own: Task | None = None) -
     from resd import envs
 
     task = envs.load(settings.name, **settings.options) if own is None else own
-    return task, *(task.problems(split) for split in splits)
+    return task, *(problems_of(task, split) for split in splits)
 
 
 def check_judge(task: Task, problems: Sequence[Problem], verify: VerifySettings) -> None:

@@ -28,7 +28,7 @@ from resd.evaluate import settings_of
 from resd.measure.forgetting import difference, means
 from resd.observe.run import Run
 from resd.services import evaluation_session
-from resd.train import guarded, load_task
+from resd.train import check_judge, guarded, load_task
 from resd.types import Attempt, Problem, UserError, Verdict
 
 Shares = dict[str, float]  # by failure
@@ -54,7 +54,8 @@ def configured(checkpoint: str, words: Sequence[str]) -> Config:
 @contextmanager
 def opened(settings: Config) -> Iterator[tuple[Run, Algorithm, Sequence[Problem]]]:
     """A checkpoint that can be asked, and the problems it may be asked about."""
-    task, problems = load_task(settings.task, settings.verify, "test")
+    task, problems = load_task(settings.task, "test")
+    check_judge(task, problems, settings.verify)
     settings.algorithm.check(problems)
     with (
         dist.joined(settings.hardware.device, settings.hardware.threads),

@@ -130,6 +130,24 @@ def test_a_mistake_about_the_data_is_one_sentence(words: str) -> None:
     assert LATER[words] in complaint(train, *words.split())
 
 
+TEMPLATES = [
+    "{{ a }} or {{ b[0] }}?",
+    "{{ a }}, {{ b }}",
+    "{% if a %}x{% endif %}",
+    "{# a #}{{ b }}",
+    "${{ a }}",
+    "a ${{ b }}",
+]
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_a_template_is_taken_as_it_stands(template: str) -> None:
+    for value in (template, quoted(template), template.replace("${{", r"\${{")):
+        words = readable(["task=local", f"task.options.template={value}"], "config")
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            assert compose("config", words).task.options.template == template
+
+
 NAMES = ["a=b", "läufe", "~", "it's a run", "x[/b]", "a#b", "a;b&c", "50%", "a(b", "{x}", "über uns/日本", "a\\b", " x"]
 
 

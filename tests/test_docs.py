@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 from test_config import load
+
+from resd import commandline
+from resd.word import key_value
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/tasks.md").read_text()
@@ -83,6 +88,17 @@ def test_twenty_lines_are_enough() -> None:
 @pytest.mark.parametrize("line", commands("resd.envs.play"))
 def test_the_games_run(project: Path, line: str) -> None:
     assert "attempt 1: failed" in execute(project, line)
+
+
+YOUR_DATA = PAGE.partition("### Your data")[2].partition("###")[0]
+
+
+@pytest.mark.parametrize("words", re.findall(r"^\|.*`([^`|]*task\.options\.[^`|]*)` \|$", YOUR_DATA, re.MULTILINE))
+def test_an_option_s_example_can_be_typed(words: str) -> None:
+    typed = shlex.split(words)
+    composed = commandline.composed(["task=local", *typed], "config")
+    for key, value in map(key_value, typed):
+        assert str(OmegaConf.select(composed, key)) == value
 
 
 def test_the_first_training_runs(project: Path, tiny_model: Path, tmp_path: Path) -> None:

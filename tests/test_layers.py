@@ -7,7 +7,7 @@ ROOT = Path(__file__).parent.parent
 
 LAYER = {
     "types": 0, "task": 0, "thinking": 0, "turns": 0, "settings": 0, "named": 0, "seeds": 0, "clock": 0, "process": 0,
-    "files": 0, "again": 0, "word": 0, "defaults": 0, "arguments": 0, "__init__": 0, "envs": 0,
+    "verdict": 0, "files": 0, "again": 0, "word": 0, "defaults": 0, "arguments": 0, "__init__": 0, "envs": 0,
     "dist": 1, "address": 1, "objectives": 1, "context": 1,
     "engine": 2, "model": 2,
     "report": 3, "verify": 3, "observe": 3, "learn": 3, "measure": 3, "storage": 3, "guard": 3,
@@ -65,7 +65,7 @@ def test_context_and_tasks_stay_pure() -> None:
         assert not {name.split(".")[0] for name in _imports(path)} & heavy, path
     for path in _sources("envs"):
         inside = {name.split(".")[1] for name in _imports(path) if name.startswith("resd.")}
-        assert inside <= {"types", "task", "thinking", "named", "envs"}, path
+        assert inside <= {"types", "task", "thinking", "named", "verdict", "envs"}, path
 
 
 def test_tasks_are_imported_by_one_name() -> None:

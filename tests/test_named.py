@@ -10,7 +10,7 @@ import pytest
 from resd import envs
 from resd.named import named
 from resd.types import UserError
-from resd.verify import Verifier
+from resd.verify import Verifier, examine
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,23 @@ def test_what_cannot_be_imported(path: str, said: str, tmp_path: Path, monkeypat
         named("verifier", path)
 
 
+def test_an_import_neither_moves_the_run_nor_reads_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "moves.py").write_text("import os\nos.chdir('/')\ncheck = print\n")
+    (tmp_path / "moves_and_fails.py").write_text("import os\nos.chdir('/')\nraise ValueError\n")
+    parse = "import argparse\nparser = argparse.ArgumentParser()\nparser.add_argument('--x', required=%s)\n"
+    (tmp_path / "parses.py").write_text(f"{parse % False}check = parser.parse_args()\n")
+    (tmp_path / "wants.py").write_text(f"{parse % True}check = parser.parse_args()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", words := ["train.py", "task=local"])
+    assert named("verifier", "moves.py:check") is print
+    with pytest.raises(UserError, match="moves_and_fails"):
+        named("verifier", "moves_and_fails.py:check")
+    assert named("verifier", "parses.py:check").x is None
+    with pytest.raises(UserError, match=r"^verifier='wants.py:check' cannot be imported \(it exits with status 2\)"):
+        named("verifier", "wants.py:check")
+    assert (Path.cwd(), sys.argv) == (tmp_path, words)
+
+
 TASK = """
 from resd.types import Problem, Verdict
 
@@ -86,6 +103,13 @@ def test_a_task_of_a_file_reaches_its_worker(tmp_path: Path) -> None:
     finally:
         verifier.close()
     assert said.reward == 1  # type: ignore[union-attr]
+
+
+def test_a_task_whose_file_parses_words_reaches_its_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parsing_task.py").write_text(f"import argparse\nargparse.ArgumentParser().parse_args()\n{TASK}")
+    monkeypatch.setattr(sys, "argv", ["train.py", "task=custom"])
+    task = envs.load(f"{tmp_path}/parsing_task.py:Same")
+    assert examine(task, task.problems("train"), 60.0) is None
 
 
 def test_a_file_beside_the_command_is_found(tmp_path: Path) -> None:

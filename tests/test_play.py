@@ -19,7 +19,8 @@ def played(typed: str, *arguments: str, status: int = 0, path: Path = HERE) -> s
     done = subprocess.run(
         [sys.executable, "-m", "resd.envs.play", *arguments],
         input=typed,
-        env={**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{HERE.parent}"},
+        errors="surrogateescape",
+        env={**os.environ, "PYTHONPATH": f"{path}{os.pathsep}{HERE.parent}", "PYTHONUTF8": "1"},
         capture_output=True,
         text=True,
         timeout=900,
@@ -74,6 +75,47 @@ def test_options_are_read_as_in_a_configuration(tmp_path: Path) -> None:
 def test_a_broken_verifier_loses_an_attempt_and_not_the_game() -> None:
     shown = played("crash", "task=verifier_tasks:Echo")
     assert "--- attempt 1 is lost: the verifier raised RuntimeError: a broken verifier" in shown
+
+
+ODD = """
+import sys
+from resd.types import Problem, Verdict
+
+
+class Odd:
+    noun = "answer"
+
+    def problems(self, split):
+        yield Problem("odd", "Say \\ud83d.")
+
+    def prompt(self, problem):
+        return [{"role": "user", "content": problem.statement}]
+
+    def verify(self, problem, response, truncated=False):
+        if response == "exit":
+            sys.exit(3)
+        return (True, "right") if response == "pair" else Verdict(0.0, False, 0, 1, f"not \\ud83d, {response}")
+
+
+def of_text(text: str, other: str | None = None):
+    return Odd()
+"""
+
+
+def test_what_a_verifier_says_is_read_as_in_a_run(tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(ODD)
+    shown = played("exit\n.\npair\n.\n\udcff\n.\n", "task=odd:Odd", path=tmp_path)
+    assert "attempt 1 is lost: the verifier raised SystemExit: 3\n" in shown
+    assert "attempt 2 is lost: returned a tuple, not a Verdict\n" in shown
+    assert "attempt 3: failed, 0 of 1 cases, reward 0.00\nnot \N{REPLACEMENT CHARACTER}, " in shown
+
+
+@pytest.mark.parametrize("word", ["text=[a, b]", "text={a: b}", "other=[]"])
+def test_no_text_where_one_is_meant(tmp_path: Path, word: str) -> None:
+    (tmp_path / "odd.py").write_text(ODD)
+    shown = played("", "task=odd:of_text", "text=a", word, path=tmp_path, status=2)
+    assert shown.startswith(f"error: {word[:6]}")
+    assert shown.endswith(" is no text: write one, in quotes if need be\n")
 
 
 def test_help() -> None:

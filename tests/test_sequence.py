@@ -93,7 +93,7 @@ def test_parts_that_cannot_be_are_refused(parts: Any, options: dict[str, Any], s
 
 
 def test_a_part_without_problems_or_with_a_broken_judge_is_named() -> None:
-    with pytest.raises(UserError, match=r"parts\.c has no problems to test"):
+    with pytest.raises(UserError, match=r"parts\.c: .*problems\('test'\) gave no problem"):
         sequence({**TWO, "c": {"name": "part_tasks:Untested"}}).problems("test")
     with pytest.raises(UserError, match=r"parts\.c: the judge passes nonsense"):
         sequence({**TWO, "c": {"name": "part_tasks:Broken"}}).self_test()

@@ -104,7 +104,58 @@ def test_parquet_keeps_nested_cells_and_nan_is_none(tmp_path: Path) -> None:
     assert [dict(message) for message in task.prompt(problems[0])] == chat
 
 
+def test_parquet_cells_that_python_has_no_value_for_are_texts(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    cells = {
+        "late": pyarrow.array([400_000_000_000], pyarrow.timestamp("s")),
+        "day": pyarrow.array([4_000_000], pyarrow.date32()),
+        "short": pyarrow.array([1], pyarrow.timestamp("ns")),
+    }
+    parquet.write_table(pyarrow.table({"key": ["a"], **cells}), tmp_path / "rows.parquet")
+    ((_, row),) = reading.read(tmp_path / "rows.parquet")
+    assert row["key"] == "a"
+    assert str(row["late"]).startswith("14645-06-30 15:06:40")
+    assert (row["day"], str(row["short"])) == ("12921-08-18", "1970-01-01 00:00:00.000000001")
+
+
+@pytest.mark.parametrize("kind", ["zone", "bytes"])
+def test_parquet_cells_that_cannot_be_read_name_file_and_column(tmp_path: Path, kind: str) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    buffers = [None, pyarrow.py_buffer(b"\0\0\0\0\1\0\0\0"), pyarrow.py_buffer(b"\xff")]
+    cells = {
+        "zone": pyarrow.array([1], pyarrow.timestamp("us", tz="Mars/Phobos")),
+        "bytes": pyarrow.Array.from_buffers(pyarrow.string(), 1, buffers),
+    }
+    parquet.write_table(pyarrow.table({"key": ["a"], kind: cells[kind]}), tmp_path / "rows.parquet")
+    with pytest.raises(UserError, match=rf"rows\.parquet: the column '{kind}' cannot be read \(.*\): leave it out, or"):
+        list(reading.read(tmp_path / "rows.parquet"))
+
+
 # ----------------------------------------------------------------------------------------- folders and the hub
+
+
+@pytest.mark.parametrize("name", ["ROWS.CSV", "rows.Jsonl", "Rows.PARQUET", "rows.CSV.GZ"])
+def test_the_end_of_a_name_may_be_in_capitals(tmp_path: Path, name: str) -> None:
+    small = write(tmp_path / name.lower().removesuffix(".gz"))
+    if name.endswith("GZ"):
+        small.write_bytes(gzip.compress(small.read_bytes()))
+    (tmp_path / "capitals").mkdir()
+    capital = small.rename(tmp_path / "capitals" / name)
+    assert ids(capital) == ids(write(tmp_path / "plain.jsonl"))
+    capital.rename(tmp_path / "capitals" / f"test{name[4:]}")
+    assert ids(tmp_path / "capitals") == ids(tmp_path / "plain.jsonl")
+    assert len([*reading.read_file(str(tmp_path / "capitals"), "test")]) == len(QUESTIONS)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("train.jsonl", "train.jsonl.gz"), ("a-00000-of-00001.csv", "a-00000-of-00001.CSV")]
+)
+def test_a_file_that_is_there_twice_is_refused(tmp_path: Path, one: str, other: str) -> None:
+    write(tmp_path / "test.jsonl", QUESTIONS[:2])
+    write(tmp_path / one, QUESTIONS[2:5])
+    write(tmp_path / "elsewhere" / other.lower(), QUESTIONS[2:5]).rename(tmp_path / other)
+    with pytest.raises(UserError, match=f" has both ({one}|{other}) and ({one}|{other}): leave one of them out"):
+        ids(tmp_path)
 
 
 def test_a_folder_with_files_of_any_format_and_in_parts(tmp_path: Path) -> None:
@@ -179,7 +230,8 @@ def test_a_package_that_is_missing(package: str, end: str, tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, package, None)
     (tmp_path / "rows.parquet").write_bytes(b"")
     source = tmp_path / "rows.parquet" if end else "owner/name"
-    with pytest.raises(UserError, match=f"needs the package {package}: run pip install {package}"):
+    where = "" if end else "^source=owner/name is no file or folder here, and as a name of the hub "
+    with pytest.raises(UserError, match=f"{where}needs the package {package}: run pip install {package}"):
         load(source).problems("train")
 
 

@@ -15,7 +15,7 @@ from resd import envs
 from resd.envs.judges import Judges, _function
 from resd.task import OWN_SCORES, Task, share
 from resd.types import UserError, Verdict
-from resd.verify.verdict import checked
+from resd.verdict import checked
 
 HERE = "test_several_judges"
 

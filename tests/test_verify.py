@@ -19,9 +19,9 @@ from misbehaving import MARK, RIGHT, WRONG, Misbehaving
 from verifier_tasks import Echo
 
 from resd.types import Lost, Problem, UserError, Verdict
+from resd.verdict import checked
 from resd.verify import Verifier, examine
 from resd.verify.pool import outcome
-from resd.verify.verdict import checked
 from resd.verify.worker import Worker
 
 PROBLEM = Problem("p", "yes")

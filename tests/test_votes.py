@@ -9,7 +9,7 @@ from resd import envs
 from resd.context.votes import ballot, elected
 from resd.measure.evaluation import voted
 from resd.types import Attempt, Problem, UserError, Verdict
-from resd.verify.verdict import checked
+from resd.verdict import checked
 
 
 def cast(*ballots: str | None, answer: str | None = "as written") -> list[Attempt]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 
-from resd.task import Following
+from resd.task import Following, is_message
 from resd.types import Messages, Problem, Turn, UserError
-from resd.verify.verdict import readable
+from resd.verdict import readable
 
 ROLES = ("user", "tool")
 SHOWN = 80  # characters of what was said
@@ -18,8 +18,7 @@ def heard(given: object) -> Messages:
 
 
 def _message(given: object) -> Mapping[str, str]:
-    texts = isinstance(given, Mapping) and all(isinstance(each, str) for pair in given.items() for each in pair)
-    if not isinstance(given, Mapping) or not texts or given.get("role") not in ROLES or "content" not in given:
+    if not is_message(given) or given["role"] not in ROLES:
         raise UserError(f"follow returned {given!r:.{SHOWN}}, not a message with the role user or tool and a content")
     return {key: readable(value) for key, value in given.items()}
 

@@ -11,8 +11,8 @@ import cloudpickle
 
 from resd.task import Task, follows
 from resd.types import Lost, Messages, Problem, Turn, UserError, Verdict
+from resd.verdict import checked, readable
 from resd.verify.heard import heard
-from resd.verify.verdict import checked, readable
 from resd.verify.worker import START_SECONDS, Gone, Worker
 
 Answer = tuple[Problem, str | Sequence[Turn], bool]  # problem, response, truncated
