@@ -82,7 +82,7 @@ def make(model: ModelSettings, mesh: DeviceMesh, **changes: Any) -> Learner:
 
 def theirs(path: str | Path, samples: list[Sample], dtype: torch.dtype = torch.float32) -> list[list[float]]:
     """Log-probabilities by Hugging Face's whole forward pass, one sequence at a time."""
-    lm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="eager").eval()
+    lm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="eager", return_dict=True).eval()
     found = []
     for sample in samples:
         ids = torch.tensor([[*sample.prompt_ids, *sample.response_ids]])
