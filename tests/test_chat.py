@@ -295,6 +295,24 @@ def test_a_broken_template_names_the_folder(tmp_path: Path, template: str) -> No
         Chat(settings(folder))
 
 
+@pytest.mark.parametrize(
+    "template", ["", "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"]
+)
+def test_a_template_that_leaves_out_what_is_said_is_refused(tmp_path: Path, template: str) -> None:
+    folder = folder_like_nano(tmp_path, template)
+    with pytest.raises(UserError, match=re.escape(f"the chat template of model.path={folder} leaves out what a user")):
+        Chat(settings(folder))
+
+
+def test_a_folder_without_its_tokenizer_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """Transformers makes one without words for it."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(UserError, match=re.escape(f"the tokenizer of model.path={folder} leaves out what a user")):
+        Chat(settings(folder))
+
+
 REFUSES = "{% if messages[0].role == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + tiny.TEMPLATE
 
 

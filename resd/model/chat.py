@@ -51,7 +51,13 @@ class Chat:
         self._control = re.compile(f"(?=[{beginnings}])(?:{'|'.join(longest_first)})" if longest_first else "(?!)")
         self._twins: dict[str, Tokenizer] = {}
         self.answered_by: set[str] = set()  # roles that `check_turns` has found to be in order
-        self.thinking_opened = self.render(_ASKED).rstrip().endswith(OPEN)
+        asked = self.render([{"role": "user", "content": _REPLY}])
+        self.thinking_opened = asked.rstrip().endswith(OPEN)
+        if _REPLY not in asked or not self.encode(_REPLY):
+            what = "chat template" if _REPLY not in asked else "tokenizer"
+            raise UserError(
+                f"the {what} of model.path={self.path} leaves out what a user says: give that of this model"
+            )
 
     def _end_of_turn(self) -> list[int]:
         """What ends a response: the end tokens of the model's files and of the tokenizer."""
