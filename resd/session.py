@@ -272,7 +272,7 @@ class Session:
             f"{self.stream.batch_size} problems x {self.config.algorithm.rollouts} rollout(s) an update, "
             f"{steps} updates; run directory {where}"
         )
-        for note in (*self.begun.damaged, *self.directory.notes):
+        for note in (*self.begun.damaged, *self.directory.notes, *self.run.speech.chat.notes):
             self.log.say(f"[yellow]{escape(note)}[/]")
         if self.start:
             self.log.say(f"continuing after update {self.run.step} from {escape(str(self.start))}")

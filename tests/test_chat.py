@@ -171,6 +171,49 @@ def test_templates_still_see_what_they_take_away() -> None:
     assert picky.tokenizer.decode(ids) == picky.render(turns("<think>"))
 
 
+KEEPS = """{% for m in messages %}{% set said = m.content %}<|im_start|>{{ m.role }}
+{% if m.role == 'assistant' %}{% set thought = '' %}{% if '</think>' in said %}
+{%- set thought = said.split('</think>')[0].split('<think>')[-1].strip() %}{% set said = said.split('</think>')[-1] %}
+{%- endif %}<think>{{ thought }}</think>{% endif %}{{ said | trim }}<|im_end|>
+{% endfor %}<|im_start|>assistant
+"""
+
+
+def test_thinking_that_a_template_puts_in_order_is_written_once() -> None:
+    of = chat_of(byte_level(), KEEPS)
+    messages = turns("q</think>", "<think>\nsecret\n</think>\n\nanswer<|im_end|>", "</think>")
+    assert "assistant\n<think>secret</think>answer<|im_end|><|im_end|>\n" in of.render(messages)
+    assert of.tokenizer.decode(of.ids(messages)) == of.render(messages)
+    assert controls(of, of.ids(messages)) == controls(of, of.ids(turns("q", "answer", "q")))
+
+
+def test_a_template_may_refuse_an_empty_text() -> None:
+    picky = "{% for m in messages if not m.content %}{{ raise_exception('nothing said') }}{% endfor %}"
+    of, plain = chat_of(byte_level(), picky + tiny.TEMPLATE), chat("bytes")
+    of.fit(300)
+    assert (of.guidance, of.room(100)) == ("from the start", 100 - len(plain.ids(turns(""))))
+    with pytest.raises(UserError, match=r"\(nothing said\): leave out what it does not take, or mend the template"):
+        of.ids(turns(""))
+
+
+@pytest.mark.parametrize(
+    ("template", "said"),
+    [
+        (tiny.TEMPLATE, None),
+        (tiny.TEMPLATE.replace("<|im_end|>", "<end>"), "writes '<end>' after a reply, .* add 259 to eos_token_id in"),
+        (tiny.TEMPLATE.replace("<|im_end|>", " \n<end>"), "writes '<end>' after a reply"),
+        (tiny.TEMPLATE.replace("<|im_end|>\n", "<|im_end|><end>"), None),
+        ("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}", None),
+        ("{% if messages | length > 1 %}{{ raise_exception('one') }}{% endif %}" + tiny.TEMPLATE, None),
+    ],
+)
+def test_an_end_of_turn_that_no_file_declares_is_said(template: str, said: str | None) -> None:
+    tokenizer = tiny.tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<end>"]})
+    notes = chat_of(tokenizer, template).notes
+    assert re.search(said, notes[0]) if said else not notes
+
+
 def test_lone_surrogates_are_replaced() -> None:
     of = chat("nano")
     for ids in (of.ids(turns("a\ud83d b")), of.ids(turns("\ud83d<|im_end|>"))):
@@ -249,6 +292,24 @@ def test_tags_in_pairs_are_said_even_if_they_are_flagged_as_control_tokens() -> 
 def test_a_broken_template_names_the_folder(tmp_path: Path, template: str) -> None:
     folder = folder_like_nano(tmp_path, template)
     with pytest.raises(UserError, match=re.escape(str(folder))):
+        Chat(settings(folder))
+
+
+@pytest.mark.parametrize(
+    "template", ["", "{% for m in messages %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endfor %}"]
+)
+def test_a_template_that_leaves_out_what_is_said_is_refused(tmp_path: Path, template: str) -> None:
+    folder = folder_like_nano(tmp_path, template)
+    with pytest.raises(UserError, match=re.escape(f"the chat template of model.path={folder} leaves out what a user")):
+        Chat(settings(folder))
+
+
+def test_a_folder_without_its_tokenizer_is_refused(tiny_model: Path, tmp_path: Path) -> None:
+    """Transformers makes one without words for it."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / name).unlink()
+    with pytest.raises(UserError, match=re.escape(f"the tokenizer of model.path={folder} leaves out what a user")):
         Chat(settings(folder))
 
 

@@ -1,5 +1,6 @@
 """What `resd evaluate` makes of its words and of what the run of a checkpoint told its model."""
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,12 @@ def test_a_damaged_checkpoint_is_not_judged(run_dir: Path) -> None:
             pytest.raises(UserError, match=r"best.* is damaged \(model/model.safetensors has changed"),
         ):
             settings_of(compose("evaluate", [f"checkpoint='{run_dir / place}'", "task=custom", "task.name=t:T"]))
+
+
+def test_a_run_instead_of_its_checkpoint_is_answered_with_the_best(run_dir: Path) -> None:
+    says = f"checkpoint={run_dir} is not a model folder, {run_dir / 'best/model'} is: write that"
+    with pytest.raises(UserError, match=re.escape(says)):
+        asked(f"checkpoint='{run_dir}'")
 
 
 def asked(*words: str) -> config.Config:

@@ -1,5 +1,7 @@
 """Families of models: what learner, engine and checkpoint make of one is what Hugging Face computes."""
 
+import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -82,7 +84,7 @@ def make(model: ModelSettings, mesh: DeviceMesh, **changes: Any) -> Learner:
 
 def theirs(path: str | Path, samples: list[Sample], dtype: torch.dtype = torch.float32) -> list[list[float]]:
     """Log-probabilities by Hugging Face's whole forward pass, one sequence at a time."""
-    lm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="eager").eval()
+    lm = AutoModelForCausalLM.from_pretrained(path, dtype=dtype, attn_implementation="eager", return_dict=True).eval()
     found = []
     for sample in samples:
         ids = torch.tensor([[*sample.prompt_ids, *sample.response_ids]])
@@ -141,10 +143,16 @@ def test_learner_engine_and_checkpoint_agree_with_hugging_face(family: str, mesh
 def test_a_model_of_ones_own_trains_and_a_path_alone_is_announced(
     mesh: DeviceMesh, tiny_model: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["task=custom", "task.name=verifier_tasks:Echo", "steps=1", "on_empty=warn", f"model.path={tiny_model}"]
-    own = train(capfd, *words, "model=custom", "model.max_prompt=3500", f"run_dir={tmp_path / 'own'}")
+    other = shutil.copytree(tiny_model, tmp_path / "other")  # its files name another end of turn than its template
+    (other / "generation_config.json").write_text('{"eos_token_id": 70}')
+    told = json.loads((other / "tokenizer_config.json").read_text())
+    (other / "tokenizer_config.json").write_text(json.dumps(told | {"eos_token": "<|pad|>"}))
+    words = ["task=custom", "task.name=verifier_tasks:Echo", "steps=1", "on_empty=warn"]
+    chosen = ["model=custom", f"model.path={other}", "model.max_prompt=3500"]
+    own = train(capfd, *words, *chosen, f"run_dir={tmp_path / 'own'}")
     assert own.status == 0, own.err
+    assert "add 2 to eos_token_id in generation_config.json" in " ".join(own.out.split())
     assert "update 1/1" in own.out
     assert "warning: model.path" not in own.out
-    alone = train(capfd, *words, f"run_dir={tmp_path / 'alone'}")
+    alone = train(capfd, *words, f"model.path={tiny_model}", f"run_dir={tmp_path / 'alone'}")
     assert f"write model=custom model.path={tiny_model}" in alone.out

@@ -70,6 +70,10 @@ def weights(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
     return work
 
 
+def wrapped(prefix: str) -> Callable[[Path], None]:
+    return weights(lambda w: [w.update({prefix + name: w.pop(name)}) for name in [*w]])
+
+
 def only(name: str) -> Callable[[Path], None]:
     """The weights under a name of another program."""
     return lambda path: (path / "model.safetensors").rename(path / name) and None
@@ -181,6 +185,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         weights(lambda w: w.update({"value_head.weight": torch.zeros(3)})),
         "weights that its config.json does not describe: value_head.weight",
     ),
+    "a wrapper": (wrapped("module."), r"wrapper .* module.model.embed_\S+ and 23 more: save .* \(model._orig_mod or"),
+    "two wrappers": (
+        wrapped("_orig_mod.module."),
+        r"wrapper around .*: _orig_mod.module.model.embed_tokens",
+    ),
     "another width": (
         edited("config.json", intermediate_size=72),
         r"weights of another shape for model.layers.0.mlp.down_proj.weight \(\[32, 64\], not \[32, 72\]\) and 5 more",
@@ -290,6 +299,7 @@ WORKS: dict[str, Callable[[Path], Any]] = {
     "several ends": edited("generation_config.json", eos_token_id=[0, 2]),
     "sampling of its own": edited("generation_config.json", **SAMPLING),
     "unsaveable sampling": edited("generation_config.json", do_sample=False, temperature=0.6, top_p=0.5),
+    "outputs as a tuple": edited("config.json", return_dict=False, output_hidden_states=True, use_cache=False),
     "no generation file": gone("generation_config.json"),
     "many files": crowded,
     "read only": lambda path: [file.chmod(0o444) for file in path.iterdir()] and path.chmod(0o555),

@@ -3,9 +3,8 @@
 What a message says is text, whatever it spells: only the template writes control tokens. Not covered: images, tools.
 """
 
-import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from typing import Any, NoReturn
 
@@ -14,6 +13,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 from resd.engine.base import Guidance
+from resd.model import marks
 from resd.model.load import end_of_turn, read
 from resd.settings import ModelSettings
 from resd.thinking import CLOSE, OPEN
@@ -24,6 +24,7 @@ MAX_BYTES = 4  # of a character in UTF-8; tokens that do not make one by then ar
 _TAG = re.compile(r"<(?!0x[0-9A-F]{2}>).+>|\[.+\]|\{.+\}|\|.+\|", re.DOTALL)
 _WORD = re.compile(r"</?[A-Za-z_][\w-]*>")
 _PRIVATE = range(0xF0000, 0xFFFFE)  # characters without a meaning
+_ASKED: Messages = [{"role": "user", "content": "x"}]  # some templates refuse an empty text
 _REPLY = "Reply-7f3a."  # in the place of what was said: no template spells it, or changes it
 
 
@@ -50,7 +51,13 @@ class Chat:
         self._control = re.compile(f"(?=[{beginnings}])(?:{'|'.join(longest_first)})" if longest_first else "(?!)")
         self._twins: dict[str, Tokenizer] = {}
         self.answered_by: set[str] = set()  # roles that `check_turns` has found to be in order
-        self.thinking_opened = self.render([{"role": "user", "content": ""}]).rstrip().endswith(OPEN)
+        asked = self.render([{"role": "user", "content": _REPLY}])
+        self.thinking_opened = asked.rstrip().endswith(OPEN)
+        if _REPLY not in asked or not self.encode(_REPLY):
+            what = "chat template" if _REPLY not in asked else "tokenizer"
+            raise UserError(
+                f"the {what} of model.path={self.path} leaves out what a user says: give that of this model"
+            )
 
     def _end_of_turn(self) -> list[int]:
         """What ends a response: the end tokens of the model's files and of the tokenizer."""
@@ -78,9 +85,8 @@ class Chat:
     @property
     def guidance(self) -> Guidance:
         """How to hold an answer to a schema although the model thinks first."""
-        asked = [{"role": "user", "content": ""}]
         if not self.thinking_opened:
-            switch = self._apply(asked, enable_thinking=True) != self._apply(asked, enable_thinking=False)
+            switch = self._apply(_ASKED, enable_thinking=True) != self._apply(_ASKED, enable_thinking=False)
             if not self.enable_thinking or not switch:
                 return "from the start"
         return "after thinking" if {OPEN, CLOSE} <= self.tokenizer.get_vocab().keys() else "never"
@@ -96,7 +102,7 @@ class Chat:
         for text, id in self.tokenizer.get_vocab().items():
             if id >= rows and text not in self.controls:
                 self._refuse(id)
-        self.check([[{"role": "user", "content": ""}]])
+        self.check([_ASKED])
 
     def check(self, prompts: Iterable[Messages]) -> None:
         """Raises UserError if the template cannot render a conversation like these: one of each order of roles."""
@@ -141,6 +147,22 @@ class Chat:
             )
         return gap[1:]
 
+    @property
+    def notes(self) -> list[str]:
+        """What is to be said where the template writes a control token after a reply that ends no response."""
+        try:
+            after = self.render(_after_a_reply(_ASKED)).partition(_REPLY)[2].lstrip()
+        except UserError:  # it knows no second turn
+            return []
+        end = self._control.match(after)
+        if end is None or (id := self.controls[end[0]]) in self.eos_ids:
+            return []
+        return [
+            f"the chat template of model.path={self.path} writes {end[0]!r} after a reply, which the model's files do "
+            f"not name as an end of turn: if responses go on after it, add {id} to eos_token_id in "
+            "generation_config.json"
+        ]
+
     def check_turns(self, prompts: Iterable[Messages], roles: Iterable[str]) -> None:
         """Raises UserError unless a conversation of several turns begins with every shorter one, as ids that go on do:
         a template may drop earlier thinking. One of each order of roles is tried, and answers of these roles."""
@@ -176,7 +198,7 @@ class Chat:
 
     def room(self, tokens: int) -> int:
         """How much of that many tokens is left to the text of a single message."""
-        return tokens - len(self.ids([{"role": "user", "content": ""}]))
+        return tokens - len(self.ids(_ASKED)) + self.count(_ASKED[0]["content"])
 
     def encode(self, text: str) -> list[int]:
         """Ids of text in which control tokens are meant; nothing is added."""
@@ -201,7 +223,8 @@ class Chat:
         """The rendered text, and a character that stands in it before each control token that a message spells.
 
         The character is "" if there is none. A template that treats marked contents otherwise (it may look for tags at
-        their beginning) gets them with the mark inside the token, which then means nothing to it.
+        their beginning) gets them with the mark inside the token, which then means nothing to it; where it puts the
+        thinking of an earlier reply in order, the tags around that are its own.
         """
         if not all(isinstance(text, str) for message in messages for text in (message.get("role"), *message.values())):
             raise UserError("a task's prompt must be a list of messages whose role and content are texts")
@@ -213,8 +236,8 @@ class Chat:
         if not mark:
             return text, ""
         marked = ""
-        for before in (0, 1):
-            marked = self._apply([_each_content(message, self._control, mark, before) for message in messages])
+        for at, own in ((0, ()), (0, (OPEN, CLOSE)), (1, ())):
+            marked = self._apply([marks.each_content(message, self._control, mark, at, own) for message in messages])
             if marked.replace(mark, "") == text:
                 break
         return marked, mark
@@ -240,7 +263,7 @@ class Chat:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise UserError(
                 f"the chat template of model.path={self.path} fails on a conversation with the roles {roles} "
-                f"({reason}): leave out the role that it does not know, or mend the template"
+                f"({reason}): leave out what it does not take, or mend the template"
             ) from None
 
     def _encode(self, marked: str, mark: str) -> list[int]:
@@ -249,39 +272,20 @@ class Chat:
             return self.encode(marked)
         known = re.compile(f"({mark})?({self._control.pattern})|{mark}")
         if not isinstance(getattr(self.tokenizer, "backend_tokenizer", None), Tokenizer):
-            broken = known.sub(lambda found: _broken(found, mark), marked)
+            broken = known.sub(lambda found: marks.broken(found, mark), marked)
             return [id for piece in broken.split(mark) for id in self.encode(piece)]
         aliased = known.sub(lambda found: self._name(found, mark), marked)
         if mark not in self._twins:
-            self._twins[mark] = self._twin(mark)
+            self._twins[mark] = marks.twin(self.tokenizer.backend_tokenizer, self.controls, mark)
         return self._twins[mark].encode(aliased, add_special_tokens=False).ids
 
     def _name(self, found: re.Match[str], mark: str) -> str:
         plain = found[2] is None or found[1]
-        return found[2] or "" if plain else _alias(self.controls[found[2]], mark)
-
-    def _twin(self, mark: str) -> Tokenizer:
-        """The tokenizer with other names for its control tokens, so that their usual ones are text like any other."""
-        spec = json.loads(self.tokenizer.backend_tokenizer.to_str())
-        names = {text: _alias(id, mark) for text, id in self.controls.items()}
-        for token in spec["added_tokens"]:
-            token["content"] = names.get(token["content"], token["content"])
-        model = spec["model"]
-        vocab = model["vocab"]
-        if isinstance(vocab, dict):
-            model["vocab"] = {names.get(piece, piece): id for piece, id in vocab.items()}
-        else:
-            model["vocab"] = [[names.get(piece, piece), score] for piece, score in vocab]
-        if model.get("unk_token") in names:
-            model["unk_token"] = names[model["unk_token"]]
-        if "merges" in model:
-            pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
-            model["merges"] = [pair for pair in pairs if not {*pair, "".join(pair)} & names.keys()]
-        return Tokenizer.from_str(json.dumps(spec | {"post_processor": None, "truncation": None, "padding": None}))
+        return found[2] or "" if plain else marks.alias(self.controls[found[2]], mark)
 
 
 def _after_a_reply(heard: Messages) -> Messages:
-    return [{"role": "user", "content": "x"}, {"role": "assistant", "content": _REPLY}, *heard]
+    return [*_ASKED, {"role": "assistant", "content": _REPLY}, *heard]
 
 
 def sound(text: str) -> str:
@@ -291,22 +295,3 @@ def sound(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
-
-
-def _each_content(message: Mapping[str, str], control: re.Pattern[str], mark: str, at: int) -> dict[str, Any]:
-    """The message with a mark at place `at` of every control token, but not in its role."""
-    return {
-        key: value if key == "role" else control.sub(lambda found: found[0][:at] + mark + found[0][at:], value)
-        for key, value in message.items()
-    }
-
-
-def _alias(id: int, mark: str) -> str:
-    return f"{mark}{id}{mark}"
-
-
-def _broken(found: re.Match[str], mark: str) -> str:
-    """For tokenizers of other kinds: text that spells a control token comes in two pieces."""
-    if found[2] is None:
-        return mark
-    return found[2][:1] + mark + found[2][1:] if found[1] else found[2]

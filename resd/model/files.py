@@ -13,6 +13,7 @@ LFS = b"version https://git-lfs"
 ZIP = b"PK\x03\x04"
 FOREIGN = ("*.gguf", "consolidated*.pth", "consolidated*.safetensors", "tf_model.h5", "*.msgpack", "*.onnx", "*.npz")
 SIZES = ("model_type", "vocab_size", "hidden_size", "num_hidden_layers")
+INSIDE = ("best/model", "model", "checkpoints/*/model", "snapshots/*")  # of a run, a checkpoint, a hub's cache
 # in the order in which transformers looks for them
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
@@ -22,6 +23,8 @@ def problem(folder: Path) -> str | None:
     if (folder / "adapter_config.json").exists():
         return "is an adapter, not a model: merge it into its base (peft: merge_and_unload) and give that folder"
     if not (folder / "config.json").is_file():
+        if models := [file.parent for inside in INSIDE for file in sorted(folder.glob(f"{inside}/config.json"))[-1:]]:
+            return f"is not a model folder, {models[0]} is: write that"
         foreign = _foreign(folder)
         has = f" (but {foreign}, which this trainer does not read)" if foreign else ""
         return f"is not a model folder: it has no config.json{has}"

@@ -1,5 +1,6 @@
 """Read a causal language model from a Hugging Face folder or id."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,8 @@ from resd.model import files
 from resd.model.family import check_attention, check_config, check_described, check_modules
 from resd.settings import ModelSettings
 from resd.types import UserError
+
+WRAPPER = re.compile(r"^((_orig_mod|module)\.)+")  # what goes before the names of a wrapped model
 
 transformers_logging.disable_progress_bar()
 
@@ -71,8 +74,15 @@ def _check_weights(path: str, lm: Any, found: Mapping[str, Any]) -> None:
     other_shape = {name: (file, model) for name, file, model in found["mismatched_keys"]}
     not_finite = (name for name, p in named.items() if not all(x.isfinite() for x in p.detach().aminmax()))
     right = "give the folder that has the right weights"
+    wrapped = [name for name in found["unexpected_keys"] if WRAPPER.sub("", name) in found["missing_keys"]]
     sizes = f"correct the sizes in config.json, or {right}"
     kinds: list[tuple[Iterable[str], str, str]] = [
+        (
+            wrapped,
+            "has weights that were saved with a wrapper around the model, as that of torch.compile or "
+            "DistributedDataParallel:",
+            "save the model inside it (model._orig_mod or model.module) with save_pretrained",
+        ),
         (found["missing_keys"], "has no weights for", f"correct tie_word_embeddings or the sizes, or {right}"),
         (other_shape, "has weights of another shape for", sizes),
         (found["unexpected_keys"], "has weights that its config.json does not describe:", sizes),
@@ -116,7 +126,7 @@ def _config(settings: ModelSettings) -> Any:
     if Path(path).is_dir() and (problem := files.problem(Path(path))):
         raise UserError(f"model.path={path} {problem}")
     check_described(path, _described(path))
-    config = read(AutoConfig, path)
+    config = read(AutoConfig, path, return_dict=True)  # what a forward pass returns is the caller's to say
     check_config(path, config, settings.attention)
     return config
 
