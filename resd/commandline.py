@@ -12,27 +12,22 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import NamedTuple, NoReturn
 
 import yaml
-from hydra import compose
-from hydra._internal.hydra import Hydra
-from hydra._internal.utils import create_automatic_config_search_path, get_args_parser
-from hydra.core.config_search_path import SearchPathQuery
-from hydra.core.global_hydra import GlobalHydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
 from resd import advice
 from resd.advice import QUOTES, quoted
-from resd.config import CONF, rank, validate
+from resd.compose import compose, composing, without_hydra
+from resd.config import rank, validate
 from resd.manual import manual
 from resd.types import UserError
 from resd.word import key_value
@@ -63,9 +58,9 @@ def job(config_name: str) -> Job | None:
 def help_text(arguments: Sequence[str], config_name: str) -> str:
     """What the settings mean, and what they are with these arguments. Raises UserError."""
     options = _options(arguments, config_name)
-    with _composing(options):
+    with composing(options):
         name = options.config_name or config_name
-        composed, _ = _compose(_lines(_overrides(options.overrides, False, name)), name)
+        composed, _ = compose(_lines(_overrides(options.overrides, False, name)), name)
         return manual("train" if config_name == "config" else config_name, composed)
 
 
@@ -81,7 +76,7 @@ def _read(arguments: Sequence[str], config_name: str) -> tuple[list[str], Job | 
     flags = list(arguments)
     for word in options.overrides:
         flags.remove(word)
-    with _composing(options):
+    with composing(options):
         name = options.config_name or config_name
         overrides = _overrides(options.overrides, options.multirun, name)
         if options.multirun:
@@ -89,28 +84,21 @@ def _read(arguments: Sequence[str], config_name: str) -> tuple[list[str], Job | 
             if config_name == "config" and "Torchrun" not in composed.hydra.launcher._target_:
                 _check_run_dirs(overrides)
         else:
-            composed, note = _compose(_lines(overrides), name)
+            composed, note = compose(_lines(overrides), name)
     if note and not options.cfg and rank() == 0:  # each job of a sweep says it
         print(note, flush=True)
     words = _lines(overrides)
     wants_hydra = flags or composed.hydra.mode == RunMode.MULTIRUN or any("hydra" in word for word in words)
-    return [_home(flag) for flag in flags] + words, None if wants_hydra else Job(_without_hydra(composed), words)
+    return [_home(flag) for flag in flags] + words, None if wants_hydra else Job(without_hydra(composed), words)
 
 
 def composed(words: Sequence[str], config_name: str) -> DictConfig:
     """What these words make, in a process that goes on: nothing of Hydra is left in it. Raises UserError."""
-    with _composing(_options([], config_name)):
-        found, note = _compose(_lines(_overrides(words, False, config_name)), config_name)
+    with composing(_options([], config_name)):
+        found, note = compose(_lines(_overrides(words, False, config_name)), config_name)
     if note and rank() == 0:
         print(note, flush=True)
-    return _without_hydra(found)
-
-
-def _without_hydra(composed: DictConfig) -> DictConfig:
-    plain = composed.copy()
-    with open_dict(plain):
-        del plain["hydra"]
-    return plain
+    return without_hydra(found)
 
 
 def _home(flag: str) -> str:
@@ -134,7 +122,7 @@ def _options(arguments: Sequence[str], config_name: str) -> argparse.Namespace:
         if not separator and after and "=" not in after and not after.startswith("-"):
             value, said = after, f"{flag} {after}"
         near = difflib.get_close_matches(flag, parser._option_string_actions, n=1, cutoff=0.8)
-        with _composing(parser.parse_args([])):
+        with composing(parser.parse_args([])):
             instead = f"did you mean {near[0]}?" if near else advice.instead(key, value or None, [], config_name)
         raise UserError(f"{said} is not an option: {'' if near else 'settings have no dashes, '}{instead}")
 
@@ -244,34 +232,6 @@ def _check_run_dirs(overrides: list[Override]) -> None:
         )
 
 
-@contextmanager
-def _composing(options: argparse.Namespace) -> Iterator[None]:
-    """A Hydra that finds files where that of these options will. Raises UserError."""
-    path = create_automatic_config_search_path(__file__, None, options.config_path or str(CONF))
-    if options.config_dir is not None:
-        folder = os.path.abspath(os.path.expanduser(options.config_dir))
-        if not os.path.isdir(folder):
-            raise UserError(f"--config-dir {options.config_dir} is not a folder")
-        path.prepend("command-line", f"file://{folder}", SearchPathQuery(provider="schema"))
-    before = GlobalHydra.instance().hydra
-    Hydra.create_main_hydra2("resd", path)
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().clear()
-        if before:
-            GlobalHydra.instance().initialize(before)
-
-
-def _compose(overrides: list[str], config_name: str) -> tuple[DictConfig, str | None]:
-    """What Hydra will compose, and what is to be said about it. Raises UserError."""
-    try:
-        composed = compose(config_name, overrides, return_hydra_config=True)
-        return composed, _without_table(composed.hydra.runtime.choices)
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, ValueError, AssertionError) as error:
-        raise UserError(advice.sentence(error, overrides, config_name)) from None
-
-
 def _try_sweep(overrides: Sequence[Override], config_name: str) -> DictConfig:
     """The first job of a sweep, once every value of it was tried beside the first ones of the others.
 
@@ -283,12 +243,12 @@ def _try_sweep(overrides: Sequence[Override], config_name: str) -> DictConfig:
     for place, values in enumerate(points):
         for value in values[composed is not None :]:
             tried = [*first[:place], value, *first[place + 1 :]]
-            job, _ = _compose(tried, config_name)
+            job, _ = compose(tried, config_name)
             composed = job if composed is None else composed
             if config_name == "config":
                 _validate_job(job)
     if composed is None:
-        composed, _ = _compose(first, config_name)
+        composed, _ = compose(first, config_name)
     sweeper = composed.hydra.sweeper
     if max(map(len, points), default=1) == 1 and "Basic" in sweeper._target_ and not sweeper.get("params"):
         raise UserError("--multirun has nothing to try: write KEY=A,B for the values, or leave --multirun out")
@@ -300,7 +260,7 @@ def _validate_job(composed: DictConfig) -> None:
         composed.hydra.job.id, composed.hydra.job.num = "0", 0
     HydraConfig.instance().set_config(composed)
     try:
-        validate(_without_hydra(composed))
+        validate(without_hydra(composed))
     finally:
         HydraConfig.instance().cfg = None
 
@@ -312,14 +272,3 @@ def _points(override: Override) -> list[str]:
     key = override.get_key_element()
     found = [f"{key}={value}" for value in override.sweep_string_iterator()]
     return found if override.is_choice_sweep() else [found[0], found[-1]]
-
-
-def _without_table(choices: Any) -> str | None:
-    """A preset that has nothing of its own for a task and an algorithm says so."""
-    preset, table = choices.get("preset"), choices.get("preset/table")
-    if preset in (None, "default") or table in advice.options("preset/table"):
-        return None
-    return (
-        f"preset={preset} has no values of its own for task={choices.get('task')} with "
-        f"algorithm={choices.get('algorithm')}: those that it has for all tasks are used"
-    )

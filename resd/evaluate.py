@@ -13,7 +13,6 @@ worth (`resd.measure.ablation`).
 Prints a table at a terminal, and one line of JSON into a pipe or a file; `out=FOLDER` keeps metrics and attempts.
 """
 
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +27,6 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
 
 from resd import commandline
 from resd import config as configuration
@@ -40,7 +36,7 @@ from resd.context import library
 from resd.context.playbook import Playbook
 from resd.folder import made_for
 from resd.measure import worth
-from resd.report.worth import honesty, points, summary
+from resd.report.result import show
 from resd.settings import JudgeSettings, LibrarySettings
 from resd.storage import manifest
 from resd.task import Task
@@ -94,32 +90,6 @@ def answer(
         return weigh(settings, out, told, rules, own)
     telling = None if rules is None else partial(library.told, library=rules, placement=told.placement)
     return judge(settings, out, telling, own), None
-
-
-def show(metrics: Mapping[str, float], weighed: Mapping[str, Any] | None = None) -> None:
-    """A table for people at a terminal; for anything else one line of JSON."""
-    if not sys.stdout.isatty():
-        print(json.dumps(metrics))
-        return
-    console = Console(highlight=False)
-    if weighed is not None:
-        console.print(worth_table(weighed))
-        console.print(*(escape(note) for note in (honesty(weighed), *weighed["notes"])), sep="\n")
-        return
-    table = Table("metric", Column("value", justify="right"), title="the test split", title_justify="left")
-    for name, value in metrics.items():
-        share = "@" in name or name.endswith(("pooled", "truncated"))
-        table.add_row(escape(name.removeprefix("eval/")), f"{100 * value:.2f} %" if share else f"{value:g}")
-    console.print(table)
-
-
-def worth_table(weighed: Mapping[str, Any]) -> Table:
-    """Entries, best first, as people read them."""
-    numbers = (Column(name, justify="right") for name in ("helpful", "harmful", "worth", "95 % interval"))
-    table = Table("entry", "text", *numbers, title=summary(weighed), title_justify="left")
-    for entry in weighed["entries"]:
-        table.add_row(entry["id"], escape(entry["text"]), str(entry["helpful"]), str(entry["harmful"]), *points(entry))
-    return table
 
 
 def settings_of(composed: DictConfig, words: Sequence[str] = ()) -> tuple[Config, Path | None]:

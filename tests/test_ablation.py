@@ -17,11 +17,12 @@ import resd
 from resd import seeds
 from resd.config import CONF
 from resd.context.playbook import UNNAMED, Playbook
-from resd.evaluate import _evaluate, show
+from resd.evaluate import _evaluate
 from resd.measure.ablation import ablate, conclusion, metrics
 from resd.measure.worth import draw, rank_correlation
 from resd.model.chat import Chat
 from resd.report.__main__ import main
+from resd.report.result import show
 from resd.settings import EvaluationSettings, LibrarySettings
 from resd.types import UserError
 

@@ -13,8 +13,8 @@ LAYER = {
     "report": 3, "verify": 3, "observe": 3, "learn": 3, "measure": 3, "storage": 3, "guard": 3,
     "alarm": 3,
     "algorithms": 4,
-    "config": 5, "folder": 5, "advice": 5, "manual": 5, "commandline": 5, "session": 5, "resume": 5, "services": 5,
-    "train": 5, "evaluate": 5, "sweep": 5, "plan": 5, "doctor": 5, "push": 5, "api": 5, "__main__": 5,
+    "config": 5, "folder": 5, "advice": 5, "manual": 5, "compose": 5, "commandline": 5, "session": 5, "resume": 5,
+    "services": 5, "train": 5, "evaluate": 5, "sweep": 5, "plan": 5, "doctor": 5, "push": 5, "api": 5, "__main__": 5,
 }  # fmt: skip
 
 
@@ -74,7 +74,7 @@ def test_tasks_are_imported_by_one_name() -> None:
 
 
 def test_only_their_homes_import_hydra_omegaconf_vllm() -> None:
-    programs = {"config", "advice", "manual", "commandline", "train", "evaluate", "sweep", "plan"}
+    programs = {"config", "advice", "manual", "compose", "commandline", "train", "evaluate", "sweep", "plan"}
     homes = {"vllm": {"engine"}, "omegaconf": programs, "hydra": programs}
     for path in _sources("resd"):
         for name in {name.split(".")[0] for name in _imports(path)} & set(homes):
