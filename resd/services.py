@@ -44,8 +44,8 @@ def evaluation_session(settings: Config, task: Task, out: Path | None) -> Iterat
     """A run that only generates and verifies, with the weights of `model.path`."""
     chat = Chat(settings.model)
     chat.fit(read_config(settings.model)["vocab_size"])
-    if dist.first():
-        print(*chat.notes, sep="\n", end="\n" * len(chat.notes), file=sys.stderr)
+    for note in chat.notes if dist.first() else ():
+        print(note, file=sys.stderr)
     log = Log(out if dist.first() else None, talks=dist.first(), progress=settings.progress)
     verifier = Verifier(task, settings.verify.workers, settings.verify.timeout)
     clock = Clock()
