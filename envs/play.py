@@ -13,7 +13,8 @@ conf/task/ says. Nothing is trained, nothing is kept, and a verifier that hangs 
 
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
+from contextlib import suppress
+from io import TextIOWrapper, UnsupportedOperation
 from itertools import count
 from pathlib import Path
 from typing import Any, TextIO
@@ -149,7 +150,8 @@ def _choose(problems: Sequence[Problem], wanted: str) -> Problem:
 if __name__ == "__main__":
     for stream in (sys.stdin, sys.stdout):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # as a run reads and shows what is no UTF-8
+            with suppress(UnsupportedOperation):  # of what was read from already
+                stream.reconfigure(errors="replace")  # as a run reads and shows what is no UTF-8
     try:
         sys.exit(main(sys.argv[1:], sys.stdin))
     except KeyboardInterrupt:

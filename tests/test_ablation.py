@@ -246,7 +246,7 @@ def test_a_report_has_a_section_for_it(tmp_path: Path, capsys: pytest.CaptureFix
     styles = [a["style"] for tag, a in page["tags"] if tag == "circle"]
     assert (styles[0], styles[-1]) == ("fill: var(--good)", "fill: var(--bad)")
     assert main([str(run), "--out", str(tmp_path / "page.html"), "--markdown"]) == 0
-    assert f"| `err-2` | rule \\| err-2 <b> | 2 | 1 | {table[-1][4]} |" in capsys.readouterr().out
+    assert f"| `err-2` | rule \\| err-2 \\<b> | 2 | 1 | {table[-1][4]} |" in capsys.readouterr().out
 
 
 def test_a_folder_with_nothing_else_is_reported_and_what_is_none_is_said(

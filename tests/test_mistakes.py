@@ -171,6 +171,9 @@ class Fussy:
     def prompt(self, problem):
         return [{"role": "user", "content": problem.statement}]
 
+    def verify(self, problem, response, truncated=False):
+        raise UserError("no answer is judged")
+
     def self_test(self):
         raise UserError("the judge was tried")
 """
