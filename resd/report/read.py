@@ -17,7 +17,6 @@ import yaml
 
 from resd import files
 from resd.report.matrix import Matrix
-from resd.report.ranking import samples
 from resd.types import UserError
 
 WORTH = "worth.json"
@@ -66,7 +65,9 @@ class RunRecord:
     @property
     def samples(self) -> int | None:
         """The n of mean@n of the latest evaluation; None without one."""
-        return next(filter(None, (samples(row) for _, row in sorted(self.evaluations.items(), reverse=True))), None)
+        names = (name for step in sorted(self.evaluations, reverse=True) for name in self.evaluations[step])
+        found = (name.split("@")[1] for name in names if name.startswith("eval/per_task/mean@"))
+        return next(map(int, found), None)
 
     @property
     def matrix(self) -> Matrix | None:
