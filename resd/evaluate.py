@@ -32,11 +32,8 @@ from resd import commandline
 from resd import config as configuration
 from resd.advice import GROUPS
 from resd.config import Config
-from resd.context import library
 from resd.context.playbook import Playbook
 from resd.folder import made_for
-from resd.measure import worth
-from resd.report.result import show
 from resd.settings import JudgeSettings, LibrarySettings
 from resd.storage import manifest
 from resd.task import Task
@@ -74,6 +71,8 @@ def begin() -> None:
 def _evaluate(composed: DictConfig, words: Sequence[str] = ()) -> None:
     metrics, weighed = answer(composed, words)
     if configuration.rank() == 0:
+        from resd.report.result import show
+
         show(metrics, weighed)
 
 
@@ -85,6 +84,8 @@ def answer(
     """
     told = configuration.checked(LibrarySettings, {key: composed[key] for key in LibrarySettings.model_fields})
     settings, out = settings_of(composed, words)
+    from resd.context import library
+
     rules = library.load(told)
     if rules is not None and told.worth is not None:
         return weigh(settings, out, told, rules, own)
@@ -218,6 +219,8 @@ def weigh(
     settings: Config, out: Path | None, told: LibrarySettings, rules: Playbook, own: Task | None = None
 ) -> tuple[dict[str, float], dict[str, Any]]:
     """What each entry of a library is worth, as numbers by name and as `worth.json` under `out` has it."""
+    from resd.measure import worth
+
     worth.check(len(rules), told.worth or 0, told.left_out)
     check_world(settings)
     task, problems = load_task(settings.task, "test", own=own)
