@@ -260,7 +260,7 @@ def _validate_job(composed: DictConfig) -> None:
         composed.hydra.job.id, composed.hydra.job.num = "0", 0
     HydraConfig.instance().set_config(composed)
     try:
-        validate(without_hydra(composed))
+        validate(without_hydra(composed.copy()))
     finally:
         HydraConfig.instance().cfg = None
 

@@ -50,10 +50,10 @@ def compose(overrides: list[str], config_name: str) -> tuple[DictConfig, str | N
 
 
 def without_hydra(composed: DictConfig) -> DictConfig:
-    plain = composed.copy()
-    with open_dict(plain):
-        del plain["hydra"]
-    return plain
+    """The same object, without the part that is Hydra's own."""
+    with open_dict(composed):
+        del composed["hydra"]
+    return composed
 
 
 def _without_table(choices: Any) -> str | None:

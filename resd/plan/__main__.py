@@ -20,12 +20,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
-
 from resd import algorithms, files
 from resd import config as configuration
 from resd.arguments import Parser, several
-from resd.commandline import readable
+from resd.commandline import composed
 from resd.config import Config
 from resd.plan import GB, SIZE, Room, Shape, check, estimate, longest_prompt
 from resd.report.read import RunRecord, read_run
@@ -149,9 +147,7 @@ def seconds(shape: Shape, config: Config, ranks: int, lengths: Lengths, machine:
 
 def load(overrides: Sequence[str]) -> Config:
     """The settings; this machine need not have what a run of them wants. Raises UserError."""
-    words = readable(overrides, "config")
-    with initialize_config_dir(str(configuration.CONF), version_base="1.3"):
-        return configuration.validate(compose("config", words), here=False)
+    return configuration.validate(composed(overrides, "config"), here=False)
 
 
 def teacher_of(config: Config) -> Shape | None:
