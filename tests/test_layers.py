@@ -74,7 +74,7 @@ def test_tasks_are_imported_by_one_name() -> None:
 
 
 def test_only_their_homes_import_hydra_omegaconf_vllm() -> None:
-    programs = {"config", "advice", "manual", "compose", "commandline", "train", "evaluate", "sweep", "plan"}
+    programs = {"config", "advice", "manual", "compose", "commandline", "train", "evaluate", "sweep"}
     homes = {"vllm": {"engine"}, "omegaconf": programs, "hydra": programs}
     for path in _sources("resd"):
         for name in {name.split(".")[0] for name in _imports(path)} & set(homes):
